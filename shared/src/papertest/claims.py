@@ -1,0 +1,74 @@
+"""Claims and figures: the decorators that a package's `reproduce` modules register their functions with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from papertest.accept import Value
+from papertest.records import Reported
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measured value with the details behind it: curves for the figures, settings, what explains a difference."""
+
+    value: Value
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a claim's function is given: one measurement with one seed on one device.
+
+    reported: the record's entries that the claim reports, by id
+    progress: wraps an iterable, so that the terminal shows how far it is and the time left
+    shared:   `shared(function, *args)` is `function(run, *args)`, computed once for all claims that ask for it with
+              the same code, arguments, seed and device, and kept like a result (JSON values in and out)
+    """
+
+    seed: int
+    device: str
+    quick: bool
+    reported: dict[str, Reported]
+    track: Callable[[Iterable[Any], int | None, str], Iterator[Any]]
+    share: Callable[[Run, Callable[..., Any], tuple[Any, ...]], Any]
+
+    def progress(self, items: Iterable[T], what: str = "", total: int | None = None) -> Iterator[T]:
+        return self.track(items, total, what)
+
+    def shared(self, function: Callable[..., Any], *args: Any) -> Any:
+        return self.share(self, function, args)
+
+
+ClaimFunction = Callable[[Run], Value | Measured]
+FigureFunction = Callable[[dict[str, Any]], "Figure"]
+
+CLAIMS: dict[str, ClaimFunction] = {}
+FIGURES: dict[str, tuple[FigureFunction, tuple[str, ...]]] = {}
+
+
+def claim(name: str) -> Callable[[ClaimFunction], ClaimFunction]:
+    """Register a function as the measurement of `[claims.<name>]` of the package's record."""
+
+    def register(function: ClaimFunction) -> ClaimFunction:
+        CLAIMS[name] = function
+        return function
+
+    return register
+
+
+def figure(name: str, *claims: str) -> Callable[[FigureFunction], FigureFunction]:
+    """Register a function that draws `figures/<name>.png` from the results of these claims, given by id."""
+
+    def register(function: FigureFunction) -> FigureFunction:
+        FIGURES[name] = (function, claims)
+        return function
+
+    return register

@@ -1,0 +1,65 @@
+"""Files that are whole or not there: atomic JSON with a checksum of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+class Damaged(ValueError):
+    """A file that is cut short, edited by hand, or not ours; the message says which and what happens next."""
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` so that a reader sees the old file or the new one, never a part, whatever is killed when."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` with a `checksum`; numbers that JSON has no word for (NaN, infinity) become null."""
+    body = finite(content)
+    write_bytes(path, (json.dumps(body | {"checksum": checksum(body)}, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what `write_json` wrote, without its checksum. FileNotFoundError, or Damaged."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        raise Damaged(f"{path.name} is cut short or not JSON") from None
+    if not isinstance(content, dict) or content.pop("checksum", None) != checksum(content):
+        raise Damaged(f"{path.name} was edited by hand: its checksum does not fit its content")
+    return content
+
+
+def checksum(content: Any) -> str:
+    """16 hexadecimal digits of the SHA-256 of the content's canonical JSON."""
+    canonical = json.dumps(finite(content), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def finite(content: Any) -> Any:
+    """`content` as strict JSON: tuples as lists, NaN and infinity as None."""
+    if isinstance(content, dict):
+        return {str(key): finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content
