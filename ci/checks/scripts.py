@@ -1,0 +1,66 @@
+"""`uv run --package … reproduce` runs the right paper, whichever ran before; so does a package from the template."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+from checks import workspace
+from checks.common import UV, copy_workspace, packages, read_toml, run, script, tail
+
+EXAMPLE = {"slug": "example-paper", "title": "An Example Paper That Nobody Wrote", "arxiv": "0000.00000"}
+
+
+def check(root: Path) -> list[str]:
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = copy_workspace(root, Path(scratch) / "workspace")
+        before = workspace.check(copy)
+        made = from_template(copy)
+        if made.returncode:
+            return [f"the template of a new paper (ci/template) makes no package:{tail(made)}"]
+        found: list[str] = []
+        if not any("`reinstall-package`" in problem for problem in set(workspace.check(copy)) - set(before)):
+            found.append("a package that `reinstall-package` does not name goes unseen: ci/checks/workspace.py")
+        reinstall(copy, EXAMPLE["slug"])
+        found += [f"a package from ci/template: {new}" for new in workspace.check(copy) if new not in before]
+        found += runs(copy, EXAMPLE["slug"])
+        recorded = [member.slug for member in packages(copy) if (copy / "papers" / f"{member.slug}.toml").exists()]
+        slugs = [slug for slug in recorded if slug != EXAMPLE["slug"]]
+        for slug in [*slugs, EXAMPLE["slug"], *slugs]:
+            title = read_toml(copy / "papers" / f"{slug}.toml")["paper"]["title"]
+            listed = run([UV, "run", "--package", slug, "reproduce", "--list"], copy, COLUMNS="200")
+            if listed.returncode or title not in " ".join((listed.stdout + listed.stderr).split()):
+                found.append(f"`uv run --package {slug} reproduce --list` does not show '{title}': "
+                             f"is it in `reinstall-package` of pyproject.toml?{tail(listed)}")  # fmt: skip
+        return found
+
+
+def runs(root: Path, slug: str) -> list[str]:
+    """What fails of a package just made: recording its claim, its tests, its notebook, and ruff."""
+    home = f"packages/{slug}"
+    steps = (
+        [UV, "run", "--package", slug, "reproduce", "--record"],
+        [UV, "run", "--all-packages", "pytest", "--quiet", "--nbval-lax", home],
+        [script("ruff"), "check", "--quiet", home],
+        [script("ruff"), "format", "--check", "--quiet", home],
+    )
+    for step in steps:
+        done = run(step, root)
+        if done.returncode:
+            name = " ".join([Path(step[0]).stem, *map(str, step[1:])])
+            return [f"in a package from ci/template, `{name}` fails:{tail(done, 30)}"]
+    return []
+
+
+def from_template(root: Path) -> subprocess.CompletedProcess[str]:
+    """Make the example package in a workspace, as CONTRIBUTING.md says."""
+    answers = [word for key, value in EXAMPLE.items() for word in ("--data", f"{key}={value}")]
+    return run([UV, "tool", "run", "copier", "copy", "--defaults", "--quiet", *answers, "ci/template", "."], root)
+
+
+def reinstall(root: Path, slug: str) -> None:
+    """Add a package to `reinstall-package`, which a person does by hand."""
+    file = root / "pyproject.toml"
+    file.write_text(re.sub(r"(reinstall-package = \[)", rf'\1"{slug}", ', file.read_text("utf-8")), "utf-8")

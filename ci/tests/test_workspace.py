@@ -1,0 +1,95 @@
+"""The structural check: a workspace in order passes, and each thing that can be wrong is caught by name."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from checks import workspace as check
+from checks.common import copy_workspace, packages
+
+
+def replace(path, old, new):
+    text = path.read_text("utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), "utf-8")
+
+
+def test_a_workspace_in_order_passes(workspace):
+    assert check.check(workspace) == []
+
+
+def test_a_package_missing_from_reinstall_package_is_caught(workspace):
+    replace(workspace / "pyproject.toml", ', "second-paper"', "")
+    (problem,) = check.check(workspace)
+    assert "packages/second-paper is not in `reinstall-package`" in problem
+
+
+def test_a_name_in_reinstall_package_that_is_no_package_is_caught(workspace):
+    replace(workspace / "pyproject.toml", '"second-paper"', '"second-paper", "third-paper"')
+    (problem,) = check.check(workspace)
+    assert "third-paper" in problem
+
+
+@pytest.mark.parametrize("part", check.PARTS)
+def test_each_part_is_asked_for(workspace, part):
+    path = workspace / "packages" / "first-paper" / part
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert f"packages/first-paper/{part} is not there: every package has one" in check.check(workspace)
+
+
+def test_a_record_without_a_package_and_the_reverse_are_caught(workspace):
+    (workspace / "papers" / "first-paper.toml").rename(workspace / "papers" / "third-paper.toml")
+    problems = check.check(workspace)
+    assert any("papers/first-paper.toml is not there" in problem for problem in problems)
+    assert any("papers/third-paper.toml has no package" in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('name = "first-paper"', 'name = "paper"', "the project is called paper"),
+        ("first_paper.reproduce:main", "first_paper:main", "[project.scripts]"),
+        ('jax = ["jax"]\n', "", "lacks `jax`"),
+        ('reproduce = ["papertest"]\n', "", "lacks `reproduce`"),
+        ("first-paper[jax,reproduce]", "first-paper", "[dependency-groups] dev"),
+    ],
+)
+def test_each_thing_that_a_pyproject_must_say_is_asked_for(workspace, old, new, said):
+    replace(workspace / "packages" / "first-paper" / "pyproject.toml", old, new)
+    (problem,) = check.check(workspace)
+    assert said in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("see files." + "python" + "hosted.org", "registry"),
+        ("index = https://" + "pypi" + ".some.example.edu.cn/simple", "registry"),
+        ("https://mirror" + "s.example.com/simple", "registry"),
+        ("data = '/ho" + "me/somebody/data'", "path of one machine"),
+        ("{clone}/data", "path of one machine"),
+        ("raise NotImplemented" + "Error", "finish it"),
+    ],
+)
+def test_what_no_file_may_hold(workspace, text, said):
+    file = workspace / "packages" / "first-paper" / "src" / "first_paper" / "model.py"
+    file.write_text(f"answer = 42\n# {text.format(clone=workspace)}\n", "utf-8")
+    (problem,) = check.check(workspace)
+    assert "packages/first-paper/src/first_paper/model.py, line 2" in problem
+    assert said in problem
+
+
+def test_what_a_file_may_hold(workspace):
+    harmless = "a mirror, <your mirror>/simple, https://pytorch.org/docs, ../home/x, NotImplementedError is not raised"
+    (workspace / "README.md").write_text(harmless, "utf-8")
+    assert check.check(workspace) == []
+
+
+def test_a_copy_is_what_git_would_hold(workspace, tmp_path):
+    (workspace / ".venv").mkdir()
+    (workspace / ".venv" / "pyvenv.cfg").write_text("")
+    copy = copy_workspace(workspace, tmp_path / "copy")
+    assert [member.slug for member in packages(copy)] == ["first-paper", "second-paper"]
+    assert not (copy / ".venv").exists()
