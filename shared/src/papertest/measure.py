@@ -53,6 +53,8 @@ class Measurer:
     quick: bool = False
     store: Store = field(init=False)
     sources: Sources = field(init=False)
+    fresh: bool = field(default=False, init=False)  # after `forget`: only the shared runs in `made` count
+    made: set[str] = field(default_factory=set[str], init=False)
 
     def __post_init__(self) -> None:
         self.store = Store(self.package, self.screen.say)
@@ -81,6 +83,7 @@ class Measurer:
         return [self.store.sample(claim, seed, device, self.quick, mark) for seed in self.seeds(claim)]
 
     def forget(self, claim: str) -> None:
+        self.fresh = True
         for sample in self.kept(claim):
             if sample is not None:
                 self.store.drop(sample)
@@ -101,7 +104,7 @@ class Measurer:
 
     def _sample(self, claim: str, seed: int, mark: str) -> Sample:
         device = self.device_of(claim)
-        with self._alone():
+        with self.alone():
             kept = self.store.sample(claim, seed, device, self.quick, mark)  # another run may have made it meanwhile
             if kept is not None:
                 return kept
@@ -120,21 +123,23 @@ class Measurer:
             start = time.perf_counter()
             measured = CLAIMS[claim](run)
             seconds = time.perf_counter() - start
+            if not isinstance(measured, Measured):
+                measured = Measured(measured)
+            value, details = files.finite([measured.value, measured.details])  # now as it will be read again
+            files.checksum([value, details])  # TypeError where it is not JSON, such as an array
         except Exception as error:
             log = self.package.state / "errors" / f"{claim}.txt"
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text(traceback.format_exc(), "utf-8")
             raise ClaimFailed(f"{claim}: {type(error).__name__}: {error} (traceback: {log})") from error
-        if not isinstance(measured, Measured):
-            measured = Measured(measured)
         return Sample(
             claim=claim,
             seed=seed,
             device=device,
             quick=self.quick,
             fingerprint=mark,
-            value=measured.value,
-            details=measured.details,
+            value=value,
+            details=details,
             seconds=round(seconds, 3),
             machine=machine(device),
             versions=versions(),
@@ -146,18 +151,19 @@ class Measurer:
             setting = f"{args!r} {run.seed} {run.device} {run.quick}"
             key = fingerprint.of_code(self.sources, function.__module__, function.__name__, setting)
             used.append(key)
-            kept = self.store.shared(key)
+            kept = None if self.fresh and key not in self.made else self.store.shared(key)
             if kept is None:
                 seed_all(run.seed)
                 kept = [files.finite(function(run, *args))]
                 self.store.keep_shared(key, kept[0])
+                self.made.add(key)
             seed_all(run.seed)  # what follows draws the same numbers whether the run was kept or made
             return kept[0]
 
         return share
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
         """One measurement at a time in a checkout: two at once would disturb each other's times."""
         self.package.state.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.package.state / "lock")

@@ -72,7 +72,7 @@ def run(slug: str) -> None:
                 raise Problem("--device cuda: this machine has no CUDA device that torch can use; accepted here: cpu")
             measurer = Measurer(package, terminal, seed, str(device) if device else None, quick)
             raise typer.Exit(_reproduce(terminal, measurer, chosen, fresh, as_json, record))
-        except (Problem, RecordError, DataError) as problem:
+        except (Problem, RecordError, DataError, tables.MarkerError) as problem:
             _fail(terminal, str(problem))
         except OSError as error:
             _fail(terminal, f"cannot write {error.filename}: {error.strerror}")
@@ -128,7 +128,8 @@ def _reproduce(
                         failed.append(str(failure))
                 terminal.done(expected[claim])
             if record:
-                _record(terminal, measurer, results, known)
+                with measurer.alone():
+                    _record(terminal, measurer, results, known)
             elif not measurer.quick:
                 drawing.draw(measurer.sources, results, package.state / "figures")
     except KeyboardInterrupt:
@@ -150,7 +151,8 @@ def _reproduce(
 def _record(terminal: Terminal, measurer: Measurer, results: dict[str, Result], known: dict[str, Result]) -> None:
     """Write results/, figures/ and the generated tables. A claim that cannot run here keeps the result it has."""
     package = measurer.package
-    assert package.figures is not None
+    assert package.results and package.figures and package.home and package.checkout
+    files.sweep(package.results, package.figures, package.home, package.checkout)
     for claim, result in results.items():
         if result.verdict == "not run" and claim in known and known[claim].samples:
             terminal.say(f"{claim} keeps its result from {known[claim].machine}: {result.why}")

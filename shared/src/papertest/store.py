@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from papertest import files
 from papertest.accept import judge, leaves
@@ -14,6 +15,7 @@ from papertest.files import Damaged
 from papertest.package import Package
 
 Verdict = Literal["reproduced", "not reproduced", "not run"]
+Bound = Annotated[float, BeforeValidator(lambda x: math.nan if x is None else x)]  # null: not finite, as in a value
 
 
 class Sample(BaseModel):
@@ -46,8 +48,8 @@ class Result(BaseModel):
     unit: str
     accept: str
     value: Any
-    interval: dict[str, list[tuple[float, float]]] | None
-    spread: dict[str, list[tuple[float, float]]] | None
+    interval: dict[str, list[tuple[Bound, Bound]]] | None
+    spread: dict[str, list[tuple[Bound, Bound]]] | None
     verdict: Verdict
     why: str
     fingerprint: str
@@ -67,17 +69,24 @@ class Store:
 
     def __init__(self, package: Package, warn: Callable[[str], None]) -> None:
         self.root = package.state
-        self.warn = warn
+        self._warn = warn
+        self._warned: set[str] = set()
 
     def sample(self, claim: str, seed: int, device: str, quick: bool, fingerprint: str) -> Sample | None:
         """The kept sample, None where there is none that was measured with this code, record and data."""
-        content = self._read(self._path(claim, seed, device, quick), f"{claim} is measured again")
+        path = self._path(claim, seed, device, quick)
+        content = self._read(path, f"{claim} is measured again")
         if content is None or content.get("fingerprint") != fingerprint:
             return None
-        return Sample.model_validate(content)
+        try:
+            return Sample.model_validate(content)
+        except ValidationError:
+            self.warn(f"{path.name} is not a sample of this version; {claim} is measured again")
+            return None
 
     def keep(self, sample: Sample) -> None:
         path = self._path(sample.claim, sample.seed, sample.device, sample.quick)
+        files.sweep(path.parent)
         files.write_json(path, sample.model_dump())
 
     def drop(self, sample: Sample) -> None:
@@ -92,7 +101,14 @@ class Store:
         return None if content is None else [content["value"]]
 
     def keep_shared(self, key: str, value: Any) -> None:
+        files.sweep(self._run(key).parent)
         files.write_json(self._run(key), {"value": value})
+
+    def warn(self, message: str) -> None:
+        """Once each, however often the file is looked at."""
+        if message not in self._warned:
+            self._warned.add(message)
+            self._warn(message)
 
     def _path(self, claim: str, seed: int, device: str, quick: bool) -> Path:
         return self.root / "samples" / claim / f"seed-{seed}-{device}{'-quick' if quick else ''}.json"
@@ -119,10 +135,7 @@ def result(package: Package, claim: str, samples: list[Sample]) -> Result:
     spread = None
     if len(samples) > 1:
         tables = [leaves(sample.value) for sample in samples]
-        spread = {
-            n: [(min(t[n][i] for t in tables), max(t[n][i] for t in tables)) for i in range(len(tables[0][n]))]
-            for n in tables[0]
-        }
+        spread = {n: [_ends([t[n][i] for t in tables]) for i in range(len(tables[0][n]))] for n in tables[0]}
     return Result(
         **_entry(package, claim),
         value=judgement.value,
@@ -136,6 +149,10 @@ def result(package: Package, claim: str, samples: list[Sample]) -> Result:
         seconds=round(sum(sample.seconds for sample in samples), 2),
         samples=[sample.model_dump(include={"seed", "value", "details", "seconds"}) for sample in samples],
     )
+
+
+def _ends(column: list[float]) -> tuple[float, float]:
+    return (math.nan, math.nan) if any(math.isnan(x) for x in column) else (min(column), max(column))
 
 
 def not_run(package: Package, claim: str, why: str, fingerprint: str) -> Result:
@@ -183,5 +200,3 @@ def write_result(package: Package, outcome: Result) -> None:
     """Commit-ready: `results/<claim>.json`."""
     assert package.results is not None
     files.write_json(package.results / f"{outcome.claim}.json", outcome.model_dump())
-
-

@@ -6,7 +6,7 @@ what stands between the markers is generated, in the language that the file's na
 
 from __future__ import annotations
 
-import re
+import math
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,17 @@ SCORES = {
 }
 
 
+class MarkerError(ValueError):
+    """A file whose markers are missing or doubled; the message is one line naming it."""
+
+
 def number(x: float | int | None) -> str:
     """A number as a reader wants it: integers whole, others with four significant digits."""
-    if x is None:
+    if isinstance(x, int):
+        return f"{x}"
+    if x is None or not math.isfinite(x):
         return "not a number"
-    if isinstance(x, int) or (float(x).is_integer() and abs(x) < 1e6):
+    if x.is_integer() and abs(x) < 1e6:
         return f"{int(x)}"
     return f"{x:.4g}"
 
@@ -122,7 +128,7 @@ def generated(package: Package, results: dict[str, Result]) -> dict[Path, str]:
             (package.checkout / name, "scoreboard", scoreboard(siblings(package), language)),
         ):
             if path.exists():
-                texts[path] = _between(path.read_text("utf-8"), marker, text)
+                texts[path] = _between(path, marker, text, str(path.relative_to(package.checkout)))
     return texts
 
 
@@ -141,6 +147,10 @@ def write(package: Package, results: dict[str, Result]) -> None:
             files.write_bytes(path, text.encode())
 
 
-def _between(text: str, marker: str, content: str) -> str:
-    pattern = rf"(<!-- papertest:{marker} -->\n).*?(<!-- papertest:end -->)"
-    return re.sub(pattern, lambda m: f"{m[1]}\n{content}\n{m[2]}", text, flags=re.DOTALL)
+def _between(path: Path, marker: str, content: str, name: str) -> str:
+    text = path.read_text("utf-8")
+    start, end = f"<!-- papertest:{marker} -->", "<!-- papertest:end -->"
+    if text.count(start) != 1 or text.count(end) != 1 or text.index(start) > text.index(end):
+        raise MarkerError(f"{name} needs `{start}` once, and below it `{end}` once: the table stands between them")
+    head, rest = text.split(start)
+    return f"{head}{start}\n\n{content}\n{end}{rest.split(end)[1]}"
