@@ -170,7 +170,7 @@ def standard_attention(
     (batch, heads, n_q, _), n_k = q.shape, k.shape[2]
     if k.shape[1] != heads:
         k, v = (x.repeat_interleave(heads // k.shape[1], 1) for x in (k, v))
-    S = (options.scale * q) @ k.mT  # line 1
+    S = q @ k.mT * options.scale  # line 1
     hidden, nothing = None, None  # entries that must not be seen; rows that see nothing
     if causal:
         hidden = torch.ones(n_q, n_k, dtype=torch.bool, device=q.device).triu(n_k - n_q + 1)

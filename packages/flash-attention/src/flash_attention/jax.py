@@ -1,4 +1,3 @@
-# ruff: noqa: E741  (O, l: the paper's names)
 """FlashAttention for JAX: forward and backward as Pallas kernels, joined by a `custom_vjp`.
 
 The twin of `flash_attention.flash_attention`, with the same arguments, the same results and, for one seed, the same
@@ -20,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as pltriton
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 _BACKENDS = ("auto", "pallas", "interpret")
@@ -77,8 +77,9 @@ def _key_blocks(c: _Setting, q_start: Array, blocks: int) -> Array:
     return jnp.clip((q_start + c.block_q + c.n_k - c.n_q + c.block_k - 1) // c.block_k, 0, blocks).astype(jnp.int32)
 
 
-def _forward_kernel(c: _Setting, seed, q_ref, k_ref, v_ref, mask_ref, o_ref, l_ref) -> None:
+def _forward_kernel(c: _Setting, *refs: Any) -> None:
     """FlashAttention-2, Algorithm 1: one program makes one block of O and of L."""
+    seed, q_ref, k_ref, v_ref, mask_ref, o_ref, l_ref = refs
     head = pl.program_id(0) * pl.num_programs(1) + pl.program_id(1)
     q_start = pl.program_id(2) * c.block_q
     q = q_ref[...]  # line 4
@@ -105,7 +106,10 @@ def _forward_kernel(c: _Setting, seed, q_ref, k_ref, v_ref, mask_ref, o_ref, l_r
     l_ref[...] = jnp.where(l == 0, -jnp.inf, m + jnp.log(jnp.where(l == 0, 1, l)))  # lines 13 and 15
 
 
-def _gradients(c: _Setting, head, seed, q, k, v, key_mask, do, lse, delta, q_start, k_start) -> tuple[Array, Array]:
+def _gradients(
+    c: _Setting, head: Array, seed: Any, q: Array, k: Array, v: Array, key_mask: Array, do: Array, lse: Array,
+    delta: Array, q_start: Array, k_start: Array,
+) -> tuple[Array, Array]:  # fmt: skip
     """(p with dropout, ds) of one block, recomputed from L: FlashAttention-2, Algorithm 2, lines 10 to 14."""
     s, rows, columns = _block(c, q, k, key_mask, q_start, k_start)
     p = jnp.exp(s - lse[:, None])
@@ -116,8 +120,9 @@ def _gradients(c: _Setting, head, seed, q, k, v, key_mask, do, lse, delta, q_sta
     return p * keep, p * (dp * keep - delta[:, None])
 
 
-def _dq_kernel(c: _Setting, seed, q_ref, k_ref, v_ref, mask_ref, do_ref, l_ref, delta_ref, dq_ref) -> None:
+def _dq_kernel(c: _Setting, *refs: Any) -> None:
     """FlashAttention-2, Algorithm 2, line 15: one program makes one block of dQ."""
+    seed, q_ref, k_ref, v_ref, mask_ref, do_ref, l_ref, delta_ref, dq_ref = refs
     head = pl.program_id(0) * pl.num_programs(1) + pl.program_id(1)
     q_start = pl.program_id(2) * c.block_q
     q, do, lse, delta = q_ref[...], do_ref[...], l_ref[...], delta_ref[...]
@@ -133,8 +138,9 @@ def _dq_kernel(c: _Setting, seed, q_ref, k_ref, v_ref, mask_ref, do_ref, l_ref, 
     dq_ref[...] = (dq * c.scale).astype(dq_ref.dtype)
 
 
-def _dkv_kernel(c: _Setting, seed, q_ref, k_ref, v_ref, mask_ref, do_ref, l_ref, delta_ref, dk_ref, dv_ref) -> None:
+def _dkv_kernel(c: _Setting, *refs: Any) -> None:
     """FlashAttention-2, Algorithm 2 without dQ: one program makes one block of dK and dV, over its group's heads."""
+    seed, q_ref, k_ref, v_ref, mask_ref, do_ref, l_ref, delta_ref, dk_ref, dv_ref = refs
     group, padded_q = q_ref.shape[:2]
     first_head = (pl.program_id(0) * pl.num_programs(1) + pl.program_id(1)) * group
     k_start = pl.program_id(2) * c.block_k
@@ -187,11 +193,6 @@ def _specs(c: _Setting, q: Array, k: Array) -> tuple[pl.BlockSpec, ...]:
     )
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attention(c: _Setting, q: Array, k: Array, v: Array, key_mask: Array, seed: Array) -> tuple[Array, Array]:
-    return _attention_fwd(c, q, k, v, key_mask, seed)[0]
-
-
 def _attention_fwd(c: _Setting, q: Array, k: Array, v: Array, key_mask: Array, seed: Array) -> tuple[Any, Any]:
     q_, k_, v_ = _pad(q, c.block_q), _pad(k, c.block_k), _pad(v, c.block_k)
     seed_, rows, stats, keys, key_mask_ = _specs(c, q_, k_)
@@ -200,7 +201,7 @@ def _attention_fwd(c: _Setting, q: Array, k: Array, v: Array, key_mask: Array, s
     specs = (seed_, rows, keys, keys, key_mask_)
     o, lse = _call(_forward_kernel, c, grid, (seed, q_, k_, v_, key_mask), specs, outputs, (rows, stats))
     o, lse = o[:, :, : c.n_q, : q.shape[3]], lse[:, :, : c.n_q]
-    return (o, lse.astype(jnp.float32)), (q, k, v, key_mask, seed, o, lse)
+    return (o, lse), (q, k, v, key_mask, seed, o, lse)
 
 
 def _attention_bwd(c: _Setting, residuals: Any, cotangents: tuple[Array, Array]) -> tuple[Array | None, ...]:
@@ -228,6 +229,7 @@ def _attention_bwd(c: _Setting, residuals: Any, cotangents: tuple[Array, Array])
     return *(dx[:, :, : x.shape[2], : x.shape[3]] for dx, x in ((dq, q), (dk, k), (dv, v))), None, None
 
 
+_attention: Any = jax.custom_vjp(lambda c, *inputs: _attention_fwd(c, *inputs)[0], nondiff_argnums=(0,))
 _attention.defvjp(_attention_fwd, _attention_bwd)
 
 
@@ -244,25 +246,28 @@ def _checked(
             raise ValueError(f"{name} must have dtype {', '.join(_DTYPES)}, got {x.dtype.name}")
         if x.dtype != q.dtype:
             raise ValueError(f"{name} must have q's dtype {q.dtype.name}, got {x.dtype.name}")
-    if k.shape[0] != q.shape[0] or k.shape[3] != q.shape[3]:
-        raise ValueError(f"k must have q's batch {q.shape[0]} and head_dim {q.shape[3]}, got shape {tuple(k.shape)}")
+    for what, axis in (("batch size", 0), ("head_dim", 3)):
+        if k.shape[axis] != q.shape[axis]:
+            raise ValueError(f"k must have q's {what} {q.shape[axis]}, got {k.shape[axis]}")
     if v.shape != k.shape:
         raise ValueError(f"v must have k's shape {tuple(k.shape)}, got {tuple(v.shape)}")
     if q.shape[1] % k.shape[1]:
         raise ValueError(f"k must have a number of heads that divides q's {q.shape[1]}, got {k.shape[1]}")
-    if mask is not None and (mask.shape != (k.shape[0], k.shape[2]) or mask.dtype != jnp.bool_):
-        wanted = f"bool of shape (batch, seq_k) = {(k.shape[0], k.shape[2])}"
-        raise ValueError(f"mask must be {wanted}, got {mask.dtype.name} of shape {tuple(mask.shape)}")
+    if mask is not None:
+        wanted = (q.shape[0], k.shape[2])
+        if mask.dtype != jnp.bool_ or mask.shape != wanted:
+            got = f"{mask.dtype.name} of shape {tuple(mask.shape)}"
+            raise ValueError(f"mask must be bool of shape (batch, seq_k) = {wanted}, True where attended to, got {got}")
     if scale is not None and not math.isfinite(scale):
-        raise ValueError(f"scale must be a finite number, got {scale}")
+        raise ValueError(f"scale must be a finite number, or None for 1/sqrt(head_dim), got {scale}")
     if not 0 <= dropout_p < 1:
         raise ValueError(f"dropout_p must be in [0, 1), got {dropout_p}")
-    if dropout_p > 0 and seed is None:
-        raise ValueError(
-            "seed must be an integer where dropout_p > 0, got None: JAX has no global generator to draw it"
-        )
-    number = seed % 2**32 if isinstance(seed, int) else (0 if seed is None else seed)
-    return q.shape[3] ** -0.5 if scale is None else float(scale), jnp.asarray(number).astype(jnp.uint32).reshape(1)
+    if seed is None and dropout_p > 0:
+        raise ValueError("seed must be given where dropout_p > 0, got None: JAX has no global generator to draw it")
+    seed = 0 if seed is None else seed
+    if not isinstance(seed, Tracer) and not 0 <= int(seed) < 2**32:
+        raise ValueError(f"seed must be in [0, 2**32), or None to draw one, got {seed}")
+    return q.shape[3] ** -0.5 if scale is None else float(scale), jnp.asarray(seed, jnp.uint32).reshape(1)
 
 
 def flash_attention(
@@ -274,11 +279,12 @@ def flash_attention(
 ) -> Any:  # fmt: skip
     """Exact attention in memory linear in the sequence: softmax(scale q k^T) v, as `flash_attention.flash_attention`.
 
-    Works under `jit` and `grad`; jit with the options static (`seed` may be traced). `mask` is True where a key may be
-    attended to; rows with no key to attend to give zeros. `causal` aligns the last query with the last key. `scale`
-    defaults to 1/sqrt(head_dim); `block_q` and `block_k` to at most 128 (64 compiled). With `return_lse`, also the
-    logsumexp, float32 (batch, heads, seq_q), not differentiable. `backend`: "pallas" compiles for an NVIDIA GPU,
-    "interpret" runs the same kernels anywhere, "auto" takes the first where there is a GPU.
+    Works under `jit` and `grad`, with the options static; `seed` may be traced, and is needed where `dropout_p` > 0.
+    `mask` is True where a key may be attended to; rows that see no key give zeros. `causal` aligns the last query with
+    the last key. `scale` defaults to 1/sqrt(head_dim); `block_q` and `block_k` to at most 128 (64 compiled). With
+    `return_lse`, also each row's logsumexp (batch, heads, seq_q), float32 (float64 for float64 inputs), -inf where no
+    key is seen, not differentiable. `backend`: "pallas" compiles for an NVIDIA GPU, "interpret" runs the same kernels
+    anywhere, "auto" takes the first where there is a GPU.
 
     Raises ValueError for a wrong shape, dtype or option, and RuntimeError for "pallas" without a GPU."""
     scale, seed = _checked(q, k, v, mask, scale, dropout_p, seed)
@@ -291,7 +297,7 @@ def flash_attention(
     for name, block in (("block_q", block_q), ("block_k", block_k)):
         if block is not None and (block < 1 or (not interpret and (block < 16 or block & (block - 1)))):
             wanted = "at least 1" if interpret else "a power of two of at least 16"
-            raise ValueError(f"{name} must be {wanted}, got {block}")
+            raise ValueError(f"{name} must be {wanted}, or None for the backend's own, got {block}")
     n_q, n_k = q.shape[2], k.shape[2]
     most = 128 if interpret else 64
     block_q = block_q or min(most, max(16, pl.next_power_of_2(n_q)))
@@ -300,7 +306,7 @@ def flash_attention(
     key_mask = jnp.pad(key_mask, ((0, 0), (0, -n_k % block_k)))
     c = _Setting(n_q, n_k, causal, scale, dropout_p, block_q, block_k, interpret)
     out, lse = _attention(c, q, k, v, key_mask, seed)
-    return (out, jax.lax.stop_gradient(lse)) if return_lse else out
+    return (out, lse) if return_lse else out
 
 
 def standard_attention(
@@ -309,10 +315,9 @@ def standard_attention(
     mask: Bool[Array, "batch seq_k"] | None = None, scale: float | None = None, dropout_p: float = 0.0,
     seed: int | Array | None = None,
 ) -> Float[Array, "batch heads seq_q head_dim"]:  # fmt: skip
-    """The paper's Algorithm 0, with its matrices of seq_q x seq_k: the reference, for the same arguments."""
+    """The paper's Algorithm 0, with its matrices of seq_q x seq_k: the reference; see `flash_attention`."""
     scale, seed = _checked(q, k, v, mask, scale, dropout_p, seed)
-    batch, heads, n_q, _ = q.shape
-    n_k = k.shape[2]
+    (batch, heads, n_q, _), n_k = q.shape, k.shape[2]
     k, v = (jnp.repeat(x, heads // k.shape[1], axis=1) for x in (k, v))
     visible = jnp.ones((1, 1, n_q, n_k), bool) if mask is None else mask[:, None, None, :]
     if causal:

@@ -10,6 +10,8 @@ Deviations from the letter, none of which changes what is computed:
 3. Exponentials are base 2, which a CPU has faster: scores are scaled by τ log2(e), and m is in these units.
 4. Under a causal mask the rows of Q_i that see no key of K_j are cut off before anything is computed.
 5. Short sequences are computed several heads at a time, as many as fill one block.
+6. Where one block holds all the keys that a row sees, D is the row sum of P∘dP and not of dO∘O (Eq. 4 says that they
+   are equal): then the errors of dP and of D cancel, which matters in rows with few keys, where dS is nearly zero.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from torch.autograd.function import once_differentiable
 
 from flash_attention.dropout import kept
 
-BLOCK_Q, BLOCK_K = 4096, 256  # 4 MiB of float32 scores: as much as stays in the last-level cache of a laptop
+BLOCK_Q, BLOCK_K = 8192, 256  # at most 8 MiB of float32 scores, which stay in the last-level cache
 
 Scores = Float[Tensor, "items rows columns"]
 
@@ -66,6 +68,14 @@ class _Loops:
             first = columns.start - (self.n_k - self.n_q) if self.causal else 0  # query that sees key columns.start
             if first < queries.stop:
                 yield slice(max(first, queries.start), queries.stop), columns
+
+    def complete(self, rows: slice, columns: slice) -> int:
+        """How many of the rows, from the first on, see no key outside of these columns."""
+        if columns.start > 0:
+            return 0
+        if columns.stop == self.n_k:
+            return rows.stop - rows.start
+        return max(0, columns.stop - (self.n_k - self.n_q) - rows.start) if self.causal else 0
 
     def mask(self, S: Scores, keys: Bool[Tensor, "items seq_k"] | None, rows: slice, columns: slice) -> None:
         """Algorithm 2, line 11: S = -inf where a query must not see a key."""
@@ -127,7 +137,7 @@ class _Attention(torch.autograd.Function):
         for items, member, queries in loops.outer():
             Q = q[items, member, queries].to(wide)  # line 9
             O = torch.zeros_like(Q)  # line 3
-            m_i = Q.new_full((*Q.shape[:2], 1), -math.inf)
+            m_i = Q.new_full((*Q.shape[:2], 1), torch.finfo(wide).min)  # not -inf: -inf - -inf would be NaN
             l_i = Q.new_zeros((*Q.shape[:2], 1))
             for rows, columns in loops.inner(queries):
                 part = _within(rows, queries)
@@ -135,10 +145,9 @@ class _Attention(torch.autograd.Function):
                 S = tile.product(Q[:, part], K, loops.scale * math.log2(math.e))  # line 10
                 loops.mask(S, None if mask is None else mask[items], rows, columns)  # line 11
                 m, l, o = m_i[:, part], l_i[:, part], O[:, part]
-                m_new = torch.maximum(m, S.amax(-1, keepdim=True))  # lines 12 and 13
-                shift = m_new.masked_fill(m_new == -math.inf, 0)  # no key seen yet: -inf - -inf would be NaN
-                P = S.sub_(shift).exp2_()  # line 12, already relative to the new maximum
-                alpha = torch.exp2(m - shift)
+                m_new = S.amax(-1, keepdim=True).maximum(m)  # lines 12 and 13
+                P = S.sub_(m_new).exp2_()  # line 12, already relative to the new maximum
+                alpha = m.sub_(m_new).exp2_()
                 l.mul_(alpha).add_(P.sum(-1, keepdim=True))  # line 13: the sum before dropout
                 o.mul_(alpha).baddbmm_(loops.drop(P, items, member, rows, columns), V)  # lines 14 and 15
                 m.copy_(m_new)  # line 16
@@ -159,22 +168,25 @@ class _Attention(torch.autograd.Function):
         wide = m_all.dtype
         dq = torch.empty_like(q, memory_format=torch.contiguous_format)
         dk, dv = (torch.zeros_like(x, dtype=wide, memory_format=torch.contiguous_format) for x in (k, v))  # line 5
-        m_all, l_all = m_all.masked_fill(m_all == -math.inf, 0), l_all.masked_fill(l_all == 0, 1)
+        l_all = l_all.masked_fill(l_all == 0, 1)
         tile, gradient_tile = _Tile(), _Tile()
         for items, member, queries in loops.outer():
             Q = q[items, member, queries].to(wide)  # line 10
             dQ = torch.zeros_like(Q)
-            dO = do[items, member, queries].to(wide) / l_all[items, member, queries]
+            m_i, l_i = m_all[items, member, queries], l_all[items, member, queries]
+            dO = do[items, member, queries].to(wide) / l_i
             D = (dO * out[items, member, queries]).sum(-1, keepdim=True)  # line 19
-            m_i = m_all[items, member, queries]
             for rows, columns in loops.inner(queries):
                 part = _within(rows, queries)
                 K, V = k[items, columns].to(wide), v[items, columns].to(wide)  # line 7
                 S = tile.product(Q[:, part], K, loops.scale * math.log2(math.e))  # line 11
                 loops.mask(S, None if mask is None else mask[items], rows, columns)  # line 12
                 P = S.sub_(m_i[:, part]).exp2_()  # line 13
-                dP = gradient_tile.product(dO[:, part], V)  # line 17
-                dS = loops.drop(dP, items, member, rows, columns).sub_(D[:, part]).mul_(P)  # lines 18, 20
+                dP = loops.drop(gradient_tile.product(dO[:, part], V), items, member, rows, columns)  # lines 17, 18
+                if whole := loops.complete(rows, columns):
+                    first = slice(part.start, part.start + whole)
+                    D[:, first] = (P[:, :whole] * dP[:, :whole]).sum(-1, keepdim=True) / l_i[:, first]
+                dS = dP.sub_(D[:, part]).mul_(P)  # line 20
                 loops.drop(P, items, member, rows, columns)  # lines 14, 15
                 dv[items, columns].baddbmm_(P.mT, dO[:, part])  # line 16
                 dQ[:, part].baddbmm_(dS, K, alpha=loops.scale)  # line 21
