@@ -24,5 +24,6 @@ def draw(sources: Sources, results: dict[str, Result], folder: Path) -> None:
         from papertest import figures  # here: matplotlib takes a second, and most runs draw nothing
 
         importlib.import_module(module)
-        files.write_bytes(target, figures.png(FIGURES[name][0]({i: results[i] for i in claims})))
+        with figures.house_style():  # legends and texts that a figure adds take it too
+            files.write_bytes(target, figures.png(FIGURES[name][0]({i: results[i] for i in claims})))
         files.write_bytes(stamp, key.encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import matplotlib
@@ -35,15 +36,21 @@ STYLE = {
     "grid.linewidth": 0.8,
     "lines.linewidth": 1.8,
     "lines.markersize": 5,
-    "legend.frameon": False,
+    "legend.framealpha": 0.9,
+    "legend.edgecolor": "none",
     "legend.fontsize": 8,
     "svg.hashsalt": "papertest",
 }
 
 
+def house_style() -> AbstractContextManager[None]:
+    """A context in which matplotlib draws in the house style."""
+    return plt.rc_context(STYLE)
+
+
 def panels(columns: int = 1, height: float = 3.1, width: float = 3.9) -> tuple[Figure, list[Axes]]:
     """A figure of so many panels side by side, in the house style; sizes in inches a panel."""
-    with plt.rc_context(STYLE):
+    with house_style():
         figure, axes = plt.subplots(1, columns, figsize=(width * columns, height), squeeze=False)
     return figure, list(axes[0])
 

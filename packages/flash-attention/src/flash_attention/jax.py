@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as pltriton
-from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 _BACKENDS = ("auto", "pallas", "interpret")
@@ -216,16 +216,14 @@ def _attention_bwd(c: _Setting, residuals: Any, cotangents: tuple[Array, Array])
 
     seed_, rows, stats, keys, key_mask_ = _specs(c, q_, k_)
     specs = (seed_, rows, keys, keys, key_mask_, rows, stats, stats)
-    grid = (batch, heads, n // c.block_q)
-    (dq,) = _call(_dq_kernel, c, grid, inputs, specs, [(q_.shape, q.dtype)], [rows])
+    (dq,) = _call(_dq_kernel, c, (batch, heads, n // c.block_q), inputs, specs, [(q_.shape, q.dtype)], [rows])
 
     rows = pl.BlockSpec((None, heads // kv_heads, n, d), lambda b, h, j: (b, h, 0, 0))
     stats = pl.BlockSpec((None, heads // kv_heads, n), lambda b, h, j: (b, h, 0))
     keys = pl.BlockSpec((None, None, c.block_k, d), lambda b, h, j: (b, h, j, 0))
     specs = (seed_, rows, keys, keys, pl.BlockSpec((None, c.block_k), lambda b, h, j: (b, j)), rows, stats, stats)
-    grid = (batch, kv_heads, n_k // c.block_k)
     outputs = ((k_.shape, k.dtype), (v_.shape, v.dtype))
-    dk, dv = _call(_dkv_kernel, c, grid, inputs, specs, outputs, (keys, keys))
+    dk, dv = _call(_dkv_kernel, c, (batch, kv_heads, n_k // c.block_k), inputs, specs, outputs, (keys, keys))
     return *(dx[:, :, : x.shape[2], : x.shape[3]] for dx, x in ((dq, q), (dk, k), (dv, v))), None, None
 
 
@@ -262,12 +260,12 @@ def _checked(
         raise ValueError(f"scale must be a finite number, or None for 1/sqrt(head_dim), got {scale}")
     if not 0 <= dropout_p < 1:
         raise ValueError(f"dropout_p must be in [0, 1), got {dropout_p}")
-    if seed is None and dropout_p > 0:
+    if dropout_p > 0 and seed is None:
         raise ValueError("seed must be given where dropout_p > 0, got None: JAX has no global generator to draw it")
-    seed = 0 if seed is None else seed
-    if not isinstance(seed, Tracer) and not 0 <= int(seed) < 2**32:
+    if seed is not None and not isinstance(seed, Tracer) and not 0 <= int(seed) < 2**32:
         raise ValueError(f"seed must be in [0, 2**32), or None to draw one, got {seed}")
-    return q.shape[3] ** -0.5 if scale is None else float(scale), jnp.asarray(seed, jnp.uint32).reshape(1)
+    number = jnp.asarray(0 if seed is None else seed, jnp.uint32)
+    return q.shape[3] ** -0.5 if scale is None else float(scale), number.reshape(1)
 
 
 def flash_attention(
@@ -290,10 +288,10 @@ def flash_attention(
     scale, seed = _checked(q, k, v, mask, scale, dropout_p, seed)
     if backend not in _BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, got {backend!r}")
-    gpu = jax.default_backend() == "gpu"
-    if backend == "pallas" and not gpu:
-        raise RuntimeError(f"backend 'pallas' needs a GPU, and JAX runs on {jax.default_backend()}: use 'interpret'")
-    interpret = backend == "interpret" or not gpu
+    device = jax.default_backend()
+    if backend == "pallas" and device != "gpu":
+        raise RuntimeError(f"backend 'pallas' needs a GPU, and JAX runs on {device}: use 'interpret'")
+    interpret = backend == "interpret" or device != "gpu"
     for name, block in (("block_q", block_q), ("block_k", block_k)):
         if block is not None and (block < 1 or (not interpret and (block < 16 or block & (block - 1)))):
             wanted = "at least 1" if interpret else "a power of two of at least 16"

@@ -148,7 +148,7 @@ class _Attention(torch.autograd.Function):
                 m_new = S.amax(-1, keepdim=True).maximum(m)  # lines 12 and 13
                 P = S.sub_(m_new).exp2_()  # line 12, already relative to the new maximum
                 alpha = m.sub_(m_new).exp2_()
-                l.mul_(alpha).add_(P.sum(-1, keepdim=True))  # line 13: the sum before dropout
+                torch.addcmul(P.sum(-1, keepdim=True), l, alpha, out=l)  # line 13: the sum before dropout
                 o.mul_(alpha).baddbmm_(loops.drop(P, items, member, rows, columns), V)  # lines 14 and 15
                 m.copy_(m_new)  # line 16
             m_all[items, member, queries], l_all[items, member, queries] = m_i, l_i

@@ -27,7 +27,8 @@ def hbm_traffic(results: dict[str, Any]) -> Figure:
         names = ["standard", "flash"]
         bars(axis, names, [ours[n] for n in names], [paper[n] for n in names], ["standard", "ours"])
         axis.set(title=title, ylabel=unit)
-        axis.legend()
+        axis.set_ylim(top=1.3 * max(ours.values()))  # room for the legend
+        axis.legend(loc="upper left", ncols=2)
     return drawing
 
 
@@ -70,6 +71,7 @@ def memory(results: dict[str, Any]) -> Figure:
     saved = [a / b for a, b in zip(paper["pytorch"], paper["flash"], strict=False)]
     reported(ratio, PAPER_LENGTHS[: len(saved)], saved, "ours", "Table 21")
     ratio.set(title="Times less than standard attention", xlabel="N", yscale="log")
+    ratio.set_yticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
     doubling(size, PAPER_LENGTHS)
     doubling(ratio, [n for n in PAPER_LENGTHS if n <= lengths[-1]])
     size.legend(ncols=1, loc="upper left")
