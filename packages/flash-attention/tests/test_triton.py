@@ -15,9 +15,10 @@ import torch
 
 pytest.importorskip("triton", reason="triton is for Linux machines, with an NVIDIA GPU to run it")
 import triton
-from flash_attention import triton_backend, triton_configs
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
+
+from flash_attention import triton_backend, triton_configs
 
 SHARED_MEMORY = {80: 163, 86: 99, 90: 227}  # KiB a block may have, by compute capability (CUDA C++ Programming Guide)
 

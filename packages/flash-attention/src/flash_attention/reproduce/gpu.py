@@ -9,14 +9,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from papertest import bench, counting
-from papertest.claims import Measured, Run, claim
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from papertest import bench, counting
+from papertest.claims import Measured, Run, claim
+
 from flash_attention import flash_attention, standard_attention
-from flash_attention.reproduce.memory import exponent
 from flash_attention.reproduce.harness import call, draw, turns
+from flash_attention.reproduce.memory import exponent
 
 Shape = tuple[int, int, int, int]  # batch, heads, length, head size
 

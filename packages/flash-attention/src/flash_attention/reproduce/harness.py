@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
 from papertest import bench
 from papertest.claims import Run
-from torch import Tensor
 
 from flash_attention import flash_attention, standard_attention
 

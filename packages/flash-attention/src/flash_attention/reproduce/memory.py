@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch  # noqa: F401  (so that seeding reaches it)
+
 from papertest import counting
 from papertest.claims import Measured, Run, claim
 

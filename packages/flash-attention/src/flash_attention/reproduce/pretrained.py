@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
+
 from papertest.claims import Measured, Run, claim
 from papertest.parity import relative_error
-from torch import Tensor
 
 from flash_attention import flash_attention, standard_attention
 from flash_attention.reproduce import carriers
@@ -49,7 +50,9 @@ def pretrained_smollm2(run: Run) -> Measured:
     with torch.no_grad():
         known = model(torch.tensor([tokenizer.encode("The capital of France is").ids])).logits[0, -1].argmax()
     if tokenizer.decode([int(known)]) != " Paris":
-        raise RuntimeError(f"SmolLM2 goes on with {tokenizer.decode([int(known)])!r}: its weights were not read rightly")
+        raise RuntimeError(
+            f"SmolLM2 goes on with {tokenizer.decode([int(known)])!r}: its weights were not read rightly"
+        )
     text = "\n\n".join(carriers.paragraphs())
     tokens = torch.tensor([tokenizer.encode(text).ids[: 128 if run.quick else 256]])
     layers, ours, peer = layer_by_layer(model, {"input_ids": tokens})

@@ -10,7 +10,7 @@ APPROXIMATE = ["reformer", "local", "linformer", "smyrf", "lsformer", "block_spa
 
 
 @claim("printed-ratios")
-def printed_ratios(run: Run) -> dict[str, float]:
+def printed_ratios(run: Run) -> dict[str, Any]:
     """The quotients and differences behind the ratios of the Abstract, Sections 1 and 4, and Appendix E.4.
 
     "x % faster" is the slower time over the faster one, minus 1. The crossover is, in Table 11, the last length at
@@ -21,7 +21,9 @@ def printed_ratios(run: Run) -> dict[str, float]:
     fmha, hbm, time, memory = (paper[i] for i in ("table-7", "hbm-bytes", "table-11", "table-21"))
     huggingface, megatron, flash = range(3)  # the columns of Table 2
     lengths = run.reported["table-11"].columns or []
-    first = next(i for i, ours in enumerate(time["flash"]) if any(time[m][i] < ours for m in APPROXIMATE if time[m][i:]))
+    first = next(
+        i for i, ours in enumerate(time["flash"]) if any(time[m][i] < ours for m in APPROXIMATE if time[m][i:])
+    )
     return {
         "bert_percent": 100 * (bert["nvidia"][0] / bert["flash"][0] - 1),
         "small_over_hf": days["small"][huggingface] / days["small"][flash],
@@ -59,7 +61,9 @@ def block_sparse_fastest(run: Run) -> Measured:
             for length, ours, theirs in cells:
                 shares.setdefault(name, []).append(ours < theirs)
                 if ours >= theirs:
-                    slower.append(f"{table.where}, N = {length}: {method} {theirs:g} ms, block-sparse flash {ours:g} ms")
+                    slower.append(
+                        f"{table.where}, N = {length}: {method} {theirs:g} ms, block-sparse flash {ours:g} ms"
+                    )
     every = [faster for cells in shares.values() for faster in cells]
     figure_3 = shares["table-11"]
     value = {"figure_3": sum(figure_3) / len(figure_3), "all_tables": sum(every) / len(every)}

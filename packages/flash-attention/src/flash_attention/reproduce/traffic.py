@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+
 from papertest.claims import Measured, Run, claim
 
 from flash_attention.io import Accounting, Layer, Traffic, block_sizes, flash, memory_bytes, standard
@@ -97,7 +98,9 @@ def table_21(run: Run) -> dict[str, list[float]]:
     """Table 21: whole MiB of memory at every length for which the paper prints a number; batch 16, 8 heads, d = 64."""
     paper: Any = run.reported["table-21"]
     return {
-        row: [memory_bytes(algorithm, Layer(n, 64, heads=16 * 8)) // 2**20 for n in paper.columns[: len(paper.value[row])]]
+        row: [
+            memory_bytes(algorithm, Layer(n, 64, heads=16 * 8)) // 2**20 for n in paper.columns[: len(paper.value[row])]
+        ]
         for row, algorithm in (("pytorch", "standard"), ("flash", "flash"))
     }
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from papertest.claims import Run
 from torch import Tensor, nn
+
+from papertest.claims import Run
 
 from flash_attention import flash_attention, standard_attention
 from flash_attention.reproduce.carriers import plays

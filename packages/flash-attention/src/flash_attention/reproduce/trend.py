@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from papertest.claims import Measured, Run, claim
 
 from flash_attention import block_sparse_flash_attention, flash_attention
@@ -57,7 +58,9 @@ def runtime_by_block_size(run: Run) -> Measured:
     runners = [call(flash_attention, inputs, "forward", block_q=b, block_k=b) for b in blocks]
     seconds = turns(runners, 1 if run.quick else 3, run.device)
     best = min(seconds)
-    return Measured({"fall": seconds[0] / best, "past_cache": seconds[-1] / best}, {"blocks": blocks, "seconds": seconds})
+    return Measured(
+        {"fall": seconds[0] / best, "past_cache": seconds[-1] / best}, {"blocks": blocks, "seconds": seconds}
+    )
 
 
 @claim("block-sparse-runtime")
