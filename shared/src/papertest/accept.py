@@ -7,10 +7,11 @@ leaf name. A trend claim is measured once per seed, and its criterion must hold 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 Number = float | int
 Leaf = Number | list[Number]
@@ -82,9 +83,10 @@ def parse(raw: Any) -> Accept:
     """The criterion, or the table of criteria, that `accept` in a record stands for; ValueError if it is neither."""
     if not isinstance(raw, dict) or not raw:
         raise ValueError(f"must be a criterion such as {{ at_most = 1.1 }} or a table of criteria, not {raw!r}")
-    if all(isinstance(entry, dict) for entry in raw.values()):
-        return {name: _criterion(entry, f"{name}: ") for name, entry in raw.items()}
-    return _criterion(raw, "")
+    entries = cast("dict[str, Any]", raw)
+    if all(isinstance(entry, dict) for entry in entries.values()):
+        return {name: _criterion(entry, f"{name}: ") for name, entry in entries.items()}
+    return _criterion(entries, "")
 
 
 def _criterion(raw: dict[str, Any], where: str) -> Criterion:
@@ -94,18 +96,19 @@ def _criterion(raw: dict[str, Any], where: str) -> Criterion:
     if kind not in KINDS:
         raise ValueError(f"{where}unknown criterion `{kind}`; accepted: {', '.join(KINDS)}")
     number = isinstance(bound, int | float) and not isinstance(bound, bool) and math.isfinite(bound)
-    pair = isinstance(bound, list) and len(bound) == 2 and all(isinstance(x, int | float) for x in bound)
+    ends = cast("list[Any]", bound) if isinstance(bound, list) else []
+    pair = len(ends) == 2 and all(isinstance(x, int | float) for x in ends)
     if kind == "equals" or kind in ORDERS:
         good, needs = bound is True, "true"
     elif kind == "digits":
         good, needs = isinstance(bound, int) and not isinstance(bound, bool) and bound >= 0, "a count of decimals"
     elif kind == "between":
-        good, needs = pair and bound[0] <= bound[1], "[low, high]"
+        good, needs = pair and ends[0] <= ends[1], "[low, high]"
     else:
         good, needs = number, "a number"
     if not good:
         raise ValueError(f"{where}`{kind}` needs {needs}, not {bound!r}")
-    return Criterion(kind, tuple(bound) if kind == "between" else bound)
+    return Criterion(kind, tuple(ends) if kind == "between" else bound)
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ def judge(accept: Accept, reported: Value | None, samples: Sequence[Value]) -> J
         label = f"{name} " if name else ""
         if criterion.kind in ORDERS:
             sign = 1 if criterion.kind == "increasing" else -1
-            steps = [[sign * (b - a) for a, b in zip(row, row[1:], strict=False)] for row in rows]
+            steps = [[sign * (b - a) for a, b in itertools.pairwise(row)] for row in rows]
             intervals, targets = [_interval(column) for column in zip(*steps, strict=True)], []
             held = [math.isfinite(low) and low > 0 for low, _ in intervals]
         else:
@@ -161,9 +164,10 @@ def leaves(value: Value | None) -> dict[str, list[float]]:
     table: dict[str, Any] = value if isinstance(value, dict) else {"": value}
     found: dict[str, list[float]] = {}
     for name, leaf in table.items():
-        found[name] = [math.nan if x is None else x for x in (leaf if isinstance(leaf, list) else [leaf])]
-        if wrong := [x for x in found[name] if not isinstance(x, int | float)]:
+        numbers = cast("list[Any]", leaf) if isinstance(leaf, list) else [leaf]
+        if wrong := [x for x in numbers if not isinstance(x, int | float | None)]:
             raise ValueError(f"{name} holds {wrong[0]!r}, which is not a number".lstrip())
+        found[name] = [math.nan if x is None else x for x in numbers]
     return found
 
 

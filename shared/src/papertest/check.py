@@ -63,7 +63,9 @@ def _figures(package: Package, sources: Sources) -> list[str]:
         path = package.home / name
         named = re.findall(r"\]\((figures/[^)\s]+)\)", path.read_text("utf-8")) if path.exists() else []
         shown |= {figure.removeprefix("figures/") for figure in named}
-        found += [f"{name} shows {figure}, which is not there" for figure in named if not (package.home / figure).exists()]
+        found += [
+            f"{name} shows {figure}, which is not there" for figure in named if not (package.home / figure).exists()
+        ]
     for figure in sources.figures:
         if not (package.figures / f"{figure}.png").exists():
             found.append(f"figures/{figure}.png is not there: run `uv run --package {package.slug} reproduce --record`")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from papertest.accept import Value
+from papertest.accept import Number
 from papertest.records import Reported
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 T = TypeVar("T")
+Value = Number | Sequence[Number] | Mapping[str, Number | Sequence[Number]]  # what a claim may measure
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Measured:
     """A measured value with the details behind it: curves for the figures, settings, what explains a difference."""
 
     value: Value
-    details: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,6 @@ def peak_memory(function: Callable[[], Any], device: str = "cpu") -> int:
     events = [e for e in kineto.kineto_results.events() if e.name() == "[memory]"]
     held = peak = 0
     for event in sorted(events, key=lambda e: e.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
+        held += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]  (not in torch's stub)
+        peak = max(peak, held)  # pyright: ignore[reportUnknownArgumentType]
     return peak

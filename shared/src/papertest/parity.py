@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -61,7 +61,9 @@ def assert_gradients_agree(
     mine, peer = gradients(ours, wide, weight), gradients(theirs, wide, weight)
     names = ["output", *(f"gradient of input {i}" for i in range(len(wide)))]
     assert_layers_agree(
-        dict(zip(names, [mine[0], *mine[1]], strict=True)), dict(zip(names, [peer[0], *peer[1]], strict=True)), tolerance
+        dict(zip(names, [mine[0], *mine[1]], strict=True)),
+        dict(zip(names, [peer[0], *peer[1]], strict=True)),
+        tolerance,
     )
 
 
@@ -70,10 +72,15 @@ def to_jax(tree: Any) -> Any:
     import jax.numpy as jnp
 
     if isinstance(tree, Mapping):
-        return {key: to_jax(value) for key, value in tree.items()}
+        return {key: to_jax(value) for key, value in cast("Mapping[Any, Any]", tree).items()}
     if isinstance(tree, list | tuple):
-        return type(tree)(to_jax(value) for value in tree)
+        row = cast("list[Any]", tree)  # or a tuple
+        return type(row)(to_jax(value) for value in row)
     if isinstance(tree, Tensor):
         array = tree.detach().cpu()
-        return jnp.asarray(array.float().numpy(), jnp.bfloat16) if array.dtype == torch.bfloat16 else jnp.asarray(array.numpy())
+        return (
+            jnp.asarray(array.float().numpy(), jnp.bfloat16)
+            if array.dtype == torch.bfloat16
+            else jnp.asarray(array.numpy())
+        )
     return tree

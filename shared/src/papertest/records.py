@@ -123,7 +123,8 @@ def load(path: Path) -> Record:
             if reported not in record.reported:
                 hint = nearest(reported, record.reported)
                 raise RecordError(f"{name}: [claims.{i}] reports: there is no [reported.{reported}]{hint}")
-        criteria = claim.accept.values() if isinstance(claim.accept, dict) else [claim.accept]
+        accept: acceptance.Accept = claim.accept
+        criteria = list(accept.values()) if isinstance(accept, dict) else [accept]
         if len(claim.reports) > 1 and any(c.kind in acceptance.COMPARES for c in criteria):
             raise RecordError(f"{name}: [claims.{i}] accept: a criterion that compares with the paper's value "
                               "needs exactly one id in `reports`")  # fmt: skip
@@ -131,7 +132,7 @@ def load(path: Path) -> Record:
 
 
 def nearest(word: str, known: Any) -> str:
-    """"; did you mean `x`?" for the nearest known word, or the list of all where none is near."""
+    """ "; did you mean `x`?" for the nearest known word, or the list of all where none is near."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean `{close[0]}`?" if close else f"; there are: {', '.join(known)}"
 

@@ -50,11 +50,14 @@ def run(slug: str) -> None:
         quick: Annotated[
             bool, typer.Option("--quick", help="Fewer steps and one seed; marked as quick, never recorded.")
         ] = False,
-        device: Annotated[Device | None, typer.Option(help="Where to run; by default where each claim belongs.")] = None,
+        device: Annotated[
+            Device | None, typer.Option(help="Where to run; by default where each claim belongs.")
+        ] = None,
         seed: Annotated[int, typer.Option(help="The first seed; another than 0 is never recorded.", min=0)] = 0,
         as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects, one a claim.")] = False,
         record: Annotated[
-            bool, typer.Option("--record", help="Maintainers: write results/, figures/ and the tables of the write-ups.")
+            bool,
+            typer.Option("--record", help="Maintainers: write results/, figures/ and the tables of the write-ups."),
         ] = False,
     ) -> None:
         terminal = Terminal()
@@ -94,11 +97,13 @@ def _choose(package: Package, only: list[str], tier: Tier | None) -> list[str]:
 
 def _list(terminal: Terminal, package: Package, chosen: list[str], as_json: bool) -> None:
     if not as_json:
-        terminal.claims(package)
+        terminal.claims(package, chosen)
         return
     claims = package.record.claims
     where = {i: [package.record.reported[r].where for r in claims[i].reports] for i in chosen}
-    _print_json([{"id": i, "tier": claims[i].tier, "where": "; ".join(where[i]), "what": claims[i].what} for i in chosen])
+    _print_json(
+        [{"id": i, "tier": claims[i].tier, "where": "; ".join(where[i]), "what": claims[i].what} for i in chosen]
+    )
 
 
 def _reproduce(

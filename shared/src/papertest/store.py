@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from papertest import files
-from papertest.accept import judge, leaves
+from papertest.accept import Accept, judge, leaves
 from papertest.files import Damaged
 from papertest.package import Package
 
@@ -166,7 +166,7 @@ def not_run(package: Package, claim: str, why: str, fingerprint: str) -> Result:
 def _entry(package: Package, claim: str) -> dict[str, Any]:
     record = package.record
     entry = record.claims[claim]
-    criteria: Any = entry.accept
+    criteria: Accept = entry.accept
     accept = ", ".join(f"{k}: {c}" for k, c in criteria.items()) if isinstance(criteria, dict) else str(criteria)
     first = record.reported[entry.reports[0]]
     return {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from papertest import files, store
 from papertest.package import Package
@@ -53,15 +53,17 @@ def brief(value: Any, unit: str = "", limit: int = 4) -> str:
     def leaf(x: Any) -> str:
         if not isinstance(x, list):
             return number(x)
-        if len(x) <= limit + 2:
-            return " ".join(number(y) for y in x)
-        return f"{number(x[0])} {number(x[1])} … {number(x[-1])}"
+        row = cast("list[Any]", x)
+        if len(row) <= limit + 2:
+            return " ".join(number(y) for y in row)
+        return f"{number(row[0])} {number(row[1])} … {number(row[-1])}"
 
     if value is None:
         return "–"
     if isinstance(value, dict):
-        shown = [f"{name} {leaf(x)}" for name, x in list(value.items())[:limit]]
-        text = ", ".join(shown) + (" …" if len(value) > limit else "")
+        table = cast("dict[str, Any]", value)
+        shown = [f"{name} {leaf(x)}" for name, x in list(table.items())[:limit]]
+        text = ", ".join(shown) + (" …" if len(table) > limit else "")
     else:
         text = leaf(value)
     return f"{text} {unit}" if unit not in ("", "1") else text
@@ -73,8 +75,8 @@ def measured(result: Result, unit: str = "") -> str:
         return brief(result.value, unit)
     parts: list[str] = []
     for name, intervals in result.interval.items():
-        leaf = result.value[name] if isinstance(result.value, dict) else result.value
-        means = leaf if isinstance(leaf, list) else [leaf]
+        leaf = cast("dict[str, Any]", result.value)[name] if isinstance(result.value, dict) else result.value
+        means = cast("list[Any]", leaf) if isinstance(leaf, list) else [leaf]
         shown = [f"{number(m)} [{number(lo)}, {number(hi)}]" for m, (lo, hi) in zip(means, intervals, strict=True)]
         parts.append(f"{name} {' '.join(shown)}".strip())
     return ", ".join(parts) + (f" {unit}" if unit not in ("", "1") else "")

@@ -170,21 +170,22 @@ def standard_attention(
     (batch, heads, n_q, _), n_k = q.shape, k.shape[2]
     if k.shape[1] != heads:
         k, v = (x.repeat_interleave(heads // k.shape[1], 1) for x in (k, v))
-    S = q @ k.mT * options.scale  # line 1
+    scores = q @ k.mT * options.scale  # S, line 1
     hidden, nothing = None, None  # entries that must not be seen; rows that see nothing
     if causal:
         hidden = torch.ones(n_q, n_k, dtype=torch.bool, device=q.device).triu(n_k - n_q + 1)
     if mask is not None:
         hidden = ~mask[:, None, None] if hidden is None else hidden | ~mask[:, None, None]
     if hidden is not None:
-        S = S.masked_fill(hidden, -math.inf)
+        scores = scores.masked_fill(hidden, -math.inf)
         if mask is not None or n_q > n_k:
             nothing = hidden.all(-1, keepdim=True)
-            S = S.masked_fill(nothing, 0)  # a softmax of -inf alone would be NaN
-    P = S.softmax(-1)  # line 2
+            scores = scores.masked_fill(nothing, 0)  # a softmax of -inf alone would be NaN
+    probabilities = scores.softmax(-1)  # P, line 2
     if nothing is not None:
-        P = P.masked_fill(nothing, 0)
+        probabilities = probabilities.masked_fill(nothing, 0)
     if dropout_p > 0:
         rows = torch.arange(batch * heads * n_q, device=q.device).view(batch, heads, n_q, 1)
-        P = P * kept(rows, torch.arange(n_k, device=q.device), options.seed, dropout_p) / (1 - dropout_p)
-    return P @ v  # line 3
+        keep = kept(rows, torch.arange(n_k, device=q.device), options.seed, dropout_p)
+        probabilities = probabilities * keep / (1 - dropout_p)
+    return probabilities @ v  # line 3

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 

@@ -126,9 +126,7 @@ class _Attention(torch.autograd.Function):
     """(q, k, v, mask, loops) -> (out, lse); q and out are (items, group, n_q, d), k and v (items, n_k, d)."""
 
     @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, loops: _Loops
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, loops: _Loops) -> tuple[Tensor, Tensor]:
         """Algorithm 2; without mask and dropout it is Algorithm 1, and with a pattern Algorithm 5."""
         wide = torch.promote_types(q.dtype, torch.float32)  # half precision is summed in float32
         out = torch.empty_like(q, memory_format=torch.contiguous_format)

@@ -1,4 +1,3 @@
-# ruff: noqa: E741  (O, l: the paper's names)
 """FlashAttention on NVIDIA GPUs: Triton kernels in the loop order of FlashAttention-2 (Dao 2023, arXiv 2307.08691).
 
 Against FlashAttention's Algorithms 1 and 4 (2205.14135), as FlashAttention-2 does it: the outer loop of the forward

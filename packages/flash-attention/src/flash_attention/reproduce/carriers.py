@@ -77,7 +77,7 @@ def smollm2() -> tuple[LlamaForCausalLM, Tokenizer]:
         rope_parameters={"rope_type": "default", "rope_theta": fields["llama.rope.freq_base"]},
         tie_word_embeddings=True,
     )
-    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+    heads = {"attn_q": fields["llama.attention.head_count"], "attn_k": fields["llama.attention.head_count_kv"]}
     weights = {}
     for tensor in reader.tensors:
         name, part = tensor.name, tensor.name.split(".")[-2]

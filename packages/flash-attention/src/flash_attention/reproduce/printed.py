@@ -72,7 +72,7 @@ def block_sparse_fastest(run: Run) -> Measured:
 
 @claim("fa2-mfu")
 def fa2_mfu(run: Run) -> dict[str, float]:
-    """FlashAttention-2, Sections 1 and 4.2: GPT3-2.7B at 8K (the last column of its Table 1) against the A100's peak."""
+    """FlashAttention-2, Sections 1 and 4.2: GPT3-2.7B at 8K (last column of its Table 1) against the A100's peak."""
     speed: Any = run.reported["fa2-table-1"].value
     peak: Any = run.reported["fa2-a100"].value
     none, flash, flash_2 = (speed[row][-1] for row in ("none", "flash", "flash_2"))

@@ -97,17 +97,17 @@ def block_sparse_io(run: Run) -> Measured:
 def table_21(run: Run) -> dict[str, list[float]]:
     """Table 21: whole MiB of memory at every length for which the paper prints a number; batch 16, 8 heads, d = 64."""
     paper: Any = run.reported["table-21"]
+    algorithms: dict[str, Literal["standard", "flash"]] = {"pytorch": "standard", "flash": "flash"}
+    lengths = {row: paper.columns[: len(paper.value[row])] for row in algorithms}
     return {
-        row: [
-            memory_bytes(algorithm, Layer(n, 64, heads=16 * 8)) // 2**20 for n in paper.columns[: len(paper.value[row])]
-        ]
-        for row, algorithm in (("pytorch", "standard"), ("flash", "flash"))
+        row: [memory_bytes(algorithm, Layer(n, 64, heads=16 * 8)) // 2**20 for n in lengths[row]]
+        for row, algorithm in algorithms.items()
     }
 
 
 @claim("causal-blocks")
 def causal_blocks(run: Run) -> list[float]:
-    """FlashAttention-2, Section 3.1.1: matrix products with a causal mask over those without, at T x T square blocks."""
+    """FlashAttention-2, Section 3.1.1: matrix products with a causal mask over those without, at T x T blocks."""
     paper: Any = run.reported["fa2-causal"]
 
     def products(blocks: int, causal: bool) -> int:
