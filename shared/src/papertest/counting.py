@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler would report its stages on stderr
 
 
 def parameters(module: torch.nn.Module, *, trainable: bool = False) -> int:

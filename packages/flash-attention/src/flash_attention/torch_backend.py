@@ -9,7 +9,7 @@ Deviations from the letter, none of which changes what is computed:
 2. O_i is divided by l_i once, after its last block, and not after every block.
 3. Exponentials are base 2, which a CPU has faster: scores are scaled by τ log2(e), and m is in these units.
 4. Under a causal mask the rows of Q_i that see no key of K_j are cut off before anything is computed.
-5. Short sequences are computed several heads at a time, as many as fill one block.
+5. Short sequences are computed several heads together, up to 2²⁰ scores at a time.
 6. Where one block holds all the keys that a row sees, D is the row sum of P∘dP and not of dO∘O (Eq. 4 says that they
    are equal): then the errors of dP and of D cancel, which matters in rows with few keys, where dS is nearly zero.
 """
@@ -29,6 +29,7 @@ from torch.autograd.function import once_differentiable
 from flash_attention.dropout import kept
 
 BLOCK_Q, BLOCK_K = 8192, 256  # at most 8 MiB of float32 scores, which stay in the last-level cache
+TOGETHER = 2**20  # scores of several heads that are computed together, where one head has fewer
 
 Scores = Float[Tensor, "items rows columns"]
 
@@ -55,7 +56,7 @@ class _Loops:
     def outer(self) -> Iterator[tuple[slice, int, slice]]:
         """(items, member of the group, queries) to compute together."""
         size = min(self.block_q, self.n_q) * min(self.block_k, self.n_k)
-        for items in _slices(0, self.items, max(1, BLOCK_Q * BLOCK_K // size)):
+        for items in _slices(0, self.items, max(1, TOGETHER // size)):
             for member in range(self.group):
                 for queries in _slices(0, self.n_q, self.block_q):
                     yield items, member, queries
