@@ -105,7 +105,7 @@ MISTAKES = {  # what is wrong: (the source, what it becomes, the test that notic
     "dropout the same in every head": ("item * self.group + member", "item * 0", dropout),
     "dropout the same in a group": ("item * self.group + member", "item * self.group", equal_with_dropout),
     "dropout of another seed": ("self.seed, self.dropout_p)", "self.seed + 1, self.dropout_p)", dropout),
-    "all scores at once": ("block_q or BLOCK_Q, block_k or BLOCK_K", "n_q, n_k", memory),
+    "all scores at once": ("block_q or rows, block_k or columns", "n_q, n_k", memory),
     "dO is written to": ("to(wide) / l_i", "to(wide).div_(l_i)", unchanged),
     "all blocks are visited": ("if self.pattern and not", "if self.pattern and False and not", blocks),
     "the first row's blocks for all": ("[queries.start // self.block_q]", "[0]", blocks),

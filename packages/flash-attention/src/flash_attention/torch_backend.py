@@ -28,7 +28,9 @@ from torch.autograd.function import once_differentiable
 
 from flash_attention.dropout import kept
 
-BLOCK_Q, BLOCK_K = 8192, 256  # at most 8 MiB of float32 scores, which stay in the last-level cache
+# Rows and columns of a block. 4 MiB of float32 scores stay in the last-level cache; the backward pass, which writes dK
+# and dV once for each block of queries, has long ones.
+FORWARD, BACKWARD = (2048, 512), (8192, 256)
 TOGETHER = 2**20  # scores of several heads that are computed together, where one head has fewer
 
 Scores = Float[Tensor, "items rows columns"]
@@ -124,10 +126,12 @@ class _Tile:
 
 
 class _Attention(torch.autograd.Function):
-    """(q, k, v, mask, loops) -> (out, lse); q and out are (items, group, n_q, d), k and v (items, n_k, d)."""
+    """(out, lse) of q, k, v, mask and the loops of both passes; q is (items, group, n_q, d), k and v (items, n_k, d)."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, loops: _Loops) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, loops: _Loops, backward: _Loops
+    ) -> tuple[Tensor, Tensor]:
         """Algorithm 2; without mask and dropout it is Algorithm 1, and with a pattern Algorithm 5."""
         wide = torch.promote_types(q.dtype, torch.float32)  # half precision is summed in float32
         out = torch.empty_like(q, memory_format=torch.contiguous_format)
@@ -153,7 +157,7 @@ class _Attention(torch.autograd.Function):
             m_all[items, member, queries], l_all[items, member, queries] = m_i, l_i
             out[items, member, queries] = O.div_(l_i.masked_fill(l_i == 0, 1))  # rows that saw no key: zeros
         ctx.save_for_backward(q, k, v, mask, out, m_all, l_all)
-        ctx.loops = loops
+        ctx.loops = backward
         lse = (m_all * math.log(2) + l_all.log()).squeeze(-1)
         ctx.mark_non_differentiable(lse)
         return out, lse
@@ -191,7 +195,7 @@ class _Attention(torch.autograd.Function):
                 dQ[:, part].baddbmm_(dS, K, alpha=loops.scale)  # line 21
                 dk[items, columns].baddbmm_(dS.mT, Q[:, part], alpha=loops.scale)  # line 22
             dq[items, member, queries] = dQ
-        return dq, dk.to(k.dtype), dv.to(v.dtype), None, None
+        return dq, dk.to(k.dtype), dv.to(v.dtype), None, None, None
 
 
 def attention(
@@ -207,10 +211,12 @@ def attention(
     batch, heads, n_q, _ = q.shape
     kv_heads, n_k = k.shape[1:3]
     items, group = batch * kv_heads, heads // kv_heads
-    loops = _Loops(
-        items, group, n_q, n_k, causal, scale, dropout_p, seed, block_q or BLOCK_Q, block_k or BLOCK_K, pattern
+    forward, backward = (
+        _Loops(items, group, n_q, n_k, causal, scale, dropout_p, seed, block_q or rows, block_k or columns, pattern)
+        for rows, columns in (FORWARD, BACKWARD)
     )
     if mask is not None:
         mask = None if mask.all() else mask.repeat_interleave(kv_heads, 0)
-    out, lse = _Attention.apply(q.reshape(items, group, *q.shape[2:]), k.flatten(0, 1), v.flatten(0, 1), mask, loops)
+    q_, k_, v_ = q.reshape(items, group, *q.shape[2:]), k.flatten(0, 1), v.flatten(0, 1)
+    out, lse = _Attention.apply(q_, k_, v_, mask, forward, backward)
     return out.view(q.shape), lse.view(q.shape[:3])
