@@ -126,7 +126,7 @@ class _Tile:
 
 
 class _Attention(torch.autograd.Function):
-    """(out, lse) of q, k, v, mask and the loops of both passes; q is (items, group, n_q, d), k and v (items, n_k, d)."""
+    """(out, lse) of q, k, v, a mask and loops of both passes; q is (items, group, n_q, d), k and v (items, n_k, d)."""
 
     @staticmethod
     def forward(
