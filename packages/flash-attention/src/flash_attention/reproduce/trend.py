@@ -56,7 +56,7 @@ def runtime_by_block_size(run: Run) -> Measured:
     blocks = [64 * 2**i for i in range((n // 64).bit_length())]
     inputs = draw(run.seed, (*SHAPE[:2], n, SHAPE[2]), run.device)
     runners = [call(flash_attention, inputs, "forward", block_q=b, block_k=b) for b in blocks]
-    seconds = turns(runners, 1 if run.quick else 3, run.device)
+    seconds = turns(runners, 1 if run.quick else 5, run.device)
     best = min(seconds)
     return Measured(
         {"fall": seconds[0] / best, "past_cache": seconds[-1] / best}, {"blocks": blocks, "seconds": seconds}
