@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from papertest.package import Package
@@ -26,6 +26,7 @@ class Module:
         self.tree = ast.parse(path.read_text("utf-8"))
         package = path.name == "__init__.py"
         self.parts = name.split(".") if package else name.split(".")[:-1]
+        self._imports: dict[ast.AST, dict[str, tuple[str, str | None]]] = {}
 
     @cached_property
     def definitions(self) -> dict[str, list[ast.stmt]]:
@@ -44,7 +45,9 @@ class Module:
 
     def imports(self, node: ast.AST) -> dict[str, tuple[str, str | None]]:
         """local name -> (module, name in it, or None for the module itself), for every import under `node`."""
-        found: dict[str, tuple[str, str | None]] = {}
+        if node in self._imports:
+            return self._imports[node]
+        found = self._imports[node] = {}
         for child in ast.walk(node):
             if isinstance(child, ast.ImportFrom):
                 base = self.parts[: len(self.parts) - child.level + 1] if child.level else []
@@ -63,6 +66,7 @@ class Sources:
     def __init__(self, package: Package) -> None:
         self.package = package
         self._modules: dict[str, Module | None] = {}
+        self._closures: dict[tuple[str, str | None], dict[str, list[str]]] = {}
 
     def module(self, name: str) -> Module | None:
         """The module of this dotted name, None where it is another package's."""
@@ -104,7 +108,9 @@ class Sources:
 
     def closure(self, module: str, name: str | None) -> dict[str, list[str]]:
         """Every definition that `name` of `module` runs through: "module:name" -> its normalised source."""
-        seen: dict[str, list[str]] = {}
+        if (module, name) in self._closures:
+            return self._closures[module, name]
+        seen = self._closures[module, name] = {}
         todo: list[tuple[str, str | None]] = [(module, name)]
         while todo:
             where, what = todo.pop()
@@ -180,11 +186,13 @@ class _Strip(ast.NodeTransformer):
         return self.generic_visit(node)
 
 
+@cache
 def _bare(statement: ast.stmt) -> ast.stmt:
     copy = ast.parse(ast.unparse(statement)).body[0]
     return _Strip().visit(copy)
 
 
+@cache
 def _normal(statement: ast.stmt) -> str:
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
         return ""
