@@ -7,18 +7,30 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
-from papertest import drawing, figures, store
-from papertest.claims import FIGURES
+from papertest import figures, measure, store
+from papertest.accept import judge
+from papertest.claims import CLAIMS, FIGURES, Run
 from papertest.fingerprint import Sources
-from papertest.measure import has_cuda
 from papertest.package import Package
 
-from flash_attention.reproduce import carriers, gpu
+from flash_attention import flash_attention
+from flash_attention.reproduce import carriers, exact, gpu, harness, memory
 
 HOME = Path(__file__).parents[1]
 PACKAGE = Package.at(HOME / "src" / "flash_attention")
 SOURCES = Sources(PACKAGE)
+
+
+class Quiet:
+    """A screen that shows nothing."""
+
+    def say(self, message):
+        pass
+
+    def track(self, items, total, what):
+        return iter(items)
 
 
 def test_exact_claim(exact_claim):
@@ -29,28 +41,51 @@ def test_every_claim_of_the_record_is_measured_and_no_other():
     assert set(SOURCES.claims) == set(PACKAGE.record.claims)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", sorted(SOURCES.figures))
-def test_figure_draws_from_the_committed_results(name, tmp_path):
+def test_figure_draws_from_the_committed_results(name):
     results = store.recorded(PACKAGE, pytest.fail)
     importlib.import_module(SOURCES.figures[name][0][0])
     with figures.house_style():
         once, again = (FIGURES[name][0](results) for _ in range(2))
     for axis in once.axes:
-        assert axis.get_title(loc="left") and axis.get_legend() is not None
+        named = [text.get_text().isalpha() for text in axis.get_xticklabels()]  # bars: each has its name
+        assert axis.get_title(loc="left") and (axis.get_xlabel() or all(named))
         assert all(text.get_text() for text in axis.get_legend().get_texts())
     assert figures.png(once) == figures.png(again)
 
 
-def test_all_figures_are_committed(tmp_path):
-    results = store.recorded(PACKAGE, pytest.fail)
-    drawing.draw(SOURCES, results, tmp_path / "figures")
-    drawn = {path.name for path in (tmp_path / "figures").glob("*.png")}
-    assert drawn == {path.name for path in (HOME / "figures").glob("*.png")}
+def test_every_figure_is_committed_and_no_other():
+    assert set(SOURCES.figures) == {path.stem for path in (HOME / "figures").iterdir()}
 
 
 @pytest.mark.parametrize("carrier", [carriers.SHAKESPEARE, carriers.MINILM, carriers.SMOLLM2], ids=lambda c: c.name)
 def test_carriers_are_pinned(carrier):
     assert re.fullmatch(r"[0-9a-f]{64}", carrier.sha256) and re.fullmatch(r"[0-9.]+", carrier.version)
+
+
+def test_weights_are_renamed_and_turned():
+    """Rotary pairs are neighbours in the file, rows (0, 1) and (2, 3) of a head, and halves here, (0, 2) and (1, 3)."""
+    assert carriers._transformers_name("blk.3.attn_q.weight") == "model.layers.3.self_attn.q_proj.weight"
+    turned = carriers._halves(torch.arange(8)[:, None], heads=2)
+    assert turned.flatten().tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
+
+
+def test_draw_is_from_the_seed_alone():
+    first, again, other = (harness.draw(seed, (2, 3), "cpu", torch.float64) for seed in (0, 0, 1))
+    assert all(a.equal(b) and a.dtype == torch.float64 for a, b in zip(first, again, strict=True))
+    assert not first[0].equal(other[0]) and not first[0].equal(first[1])
+
+
+def test_results_are_the_output_and_the_gradients():
+    """With a single key, O = V, dV = dO, and neither Q nor K matters."""
+    inputs = harness.draw(0, (1, 1, 1, 4), "cpu")
+    o, dq, dk, dv = exact.results(flash_attention, inputs, torch.float64, {})
+    assert o.equal(inputs[2].double()) and dv.equal(inputs[3].double()) and not dq.any() and not dk.any()
+
+
+def test_the_exponent_of_a_power_is_its_power():
+    assert memory.exponent([2, 4, 8], [12, 48, 192]) == pytest.approx(2)
 
 
 def test_flash_attention_2_counts_flops_as_we_do():
@@ -63,8 +98,22 @@ def test_flash_attention_2_counts_flops_as_we_do():
     assert gpu.tflops(shape, False, "both", 1.0) == pytest.approx(3.5 * forward)
 
 
+def test_worst_is_of_forward_at_one_length():
+    cases = [(512, "forward", 0.1), (4096, "backward", 0.2), (4096, "forward", 0.9), (4096, "forward", 0.8)]
+    rows = [{"n": n, "pass": what, "of_fastest": share} for n, what, share in cases]
+    assert gpu.worst(rows, 4096) == 0.8
+
+
+@pytest.mark.parametrize("claim", [i for i, c in PACKAGE.record.claims.items() if c.tier == "paper"])
+def test_without_a_gpu_the_cost_is_told(claim, monkeypatch):
+    monkeypatch.setattr(measure, "has_cuda", lambda: False)
+    entry = PACKAGE.record.claims[claim]
+    result = measure.Measurer(PACKAGE, Quiet()).measure(claim)
+    assert entry.needs == "cuda" and result.verdict == "not run" and entry.cost in result.why
+
+
 @pytest.mark.gpu
-def test_memory_on_the_gpu_is_linear():
-    sizes = [1024, 2048, 4096]
-    peaks = [gpu.peak_on("cuda", gpu.flash_attention, (2, 4, n, 64)) for n in sizes]
-    assert has_cuda() and gpu.exponent(sizes, peaks) == pytest.approx(1, abs=0.1)
+def test_memory_on_the_gpu():
+    importlib.import_module(SOURCES.claims["gpu-memory"][0])
+    measured = CLAIMS["gpu-memory"](Run(0, "cuda", False, {}, Quiet().track, lambda run, f, args: f(run, *args)))
+    assert judge(PACKAGE.record.claims["gpu-memory"].accept, None, [measured.value]).verdict == "reproduced"

@@ -1,6 +1,7 @@
 """For every claim a mistake made on purpose, and the verdict that it turns.
 
-Times are never measured here: a model of the cost stands in for the clock, and the mistake is in what is timed.
+No time is measured here: the clock is a price of the blocks of scores that are computed, and the mistake is in what is
+timed. The attentions run for real, at the sizes of `reproduce --quick`; only the kernels of a GPU are a model.
 """
 
 from __future__ import annotations
@@ -11,26 +12,23 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
+from papertest import bench
 from papertest.accept import judge
 from papertest.claims import CLAIMS, Measured, Run
 from papertest.fingerprint import Sources
 from papertest.measure import seed_all
 from papertest.package import Package
 
-from flash_attention import block_sparse_flash_attention, flash_attention, io, torch_backend
-from flash_attention.reproduce import gpu, harness, memory, pretrained, traffic, training, trend
+from flash_attention import flash_attention, io, torch_backend
+from flash_attention.reproduce import carriers, gpu, harness, pretrained, traffic, training
 
 PACKAGE = Package.at(Path(__file__).parents[1] / "src" / "flash_attention")
 RECORD = PACKAGE.record
 NOT_REPRODUCED = {"gflops", "block-sparse-fastest", "fa2-peak"}
-QUICK = {"memory-exponent", "pretrained-minilm", "pretrained-smollm2", "runtime-by-block-size", "block-sparse-runtime",
-         "training-curve"}  # fmt: skip
-
-
-@cache
-def standard_peak(n):
-    return memory.peak(Run(0, "cpu", False, {}, track, share), "standard", n)
+QUICK = {"exactness", "memory-exponent", "pretrained-minilm", "pretrained-smollm2"}  # and the trends
+MODELS = {name: cache(getattr(carriers, name)) for name in ("minilm", "smollm2")}  # read once for all tests
 
 
 def track(items, total, what):
@@ -38,8 +36,16 @@ def track(items, total, what):
 
 
 def share(run, function, args):
-    if function is memory.peak and args[0] == "standard":
-        return standard_peak(*args[1:])
+    """As `reproduce`: each from the seed. No mistake is in standard attention, so one run of it serves all."""
+    return standard(function, args) if args[0] == "standard" else seeded(run, function, args)
+
+
+@cache
+def standard(function, args):
+    return seeded(Run(0, "cpu", True, {}, track, share), function, args)
+
+
+def seeded(run, function, args):
     seed_all(run.seed)
     return function(run, *args)
 
@@ -50,7 +56,8 @@ def verdict(claim, reported=None):
     importlib.import_module(Sources(PACKAGE).claims[claim][0])
     entries = {i: RECORD.reported[i] for i in entry.reports} | (reported or {})
     seed_all(0)
-    measured = CLAIMS[claim](Run(0, "cpu", claim in QUICK, entries, track, share))
+    quick = claim in QUICK or entry.tier == "trend"
+    measured = CLAIMS[claim](Run(0, "cpu", quick, entries, track, share))
     value = measured.value if isinstance(measured, Measured) else measured
     return judge(entry.accept, RECORD.reported_value(claim), [value]).verdict
 
@@ -68,37 +75,32 @@ def scaled(name, row, factor):
 # ------------------------------------------------------------------------------------- models of cost
 
 
-def by_traffic(blocks):
-    """trend.against, in which a time is the bytes that `flash_attention.io` counts."""
+def a_clock(monkeypatch, cached):
+    """bench.seconds as a price: so much a call, so much a block of scores, and four times that past so many scores."""
+    blocks = []
+    product, softmax = torch_backend._Tile.product, torch.Tensor.softmax
 
-    def against(run, peer, n, what, pairs):
-        passes = "forward" if what == "forward" else "both"
-        ours = io.flash(io.Layer(n, 64), blocks, passes=passes).bytes
-        theirs = io.standard(io.Layer(n, 64), passes=passes).bytes if peer == "standard" else ours
-        return {"median": theirs / ours}
-
-    return against
-
-
-def by_tiles(monkeypatch):
-    """trend.turns, in which a time is a price for each block of scores that is computed, higher past a cache."""
-    areas = []
-    product = torch_backend._Tile.product
-
-    def counted(self, A, B, alpha=1.0):
-        areas.append(A.shape[1] * B.shape[1])
+    def tile(self, A, B, alpha=1.0):
+        blocks.append(A.shape[0] * A.shape[1] * B.shape[1])
         return product(self, A, B, alpha)
 
-    def turns(runners, rounds, device):
-        seconds = []
-        for runner in runners:
-            areas.clear()
-            runner()
-            seconds.append(sum(1e4 + area * (1 if area <= 2**18 else 3) for area in areas))
-        return seconds
+    def standard(scores, dim):
+        blocks.extend([scores.numel()] * (3 if scores.requires_grad else 1))  # P; in the backward pass dP and dS
+        return softmax(scores, dim)
 
-    monkeypatch.setattr(torch_backend._Tile, "product", counted)
-    monkeypatch.setattr(trend, "turns", turns)
+    def fused(q, k, v):
+        blocks.extend([cached] * (q.shape[1] * q.shape[2] * k.shape[2] // cached))
+        return v
+
+    def seconds(function, device):
+        blocks.clear()
+        function()
+        return 1e5 + sum(3e4 + n * (1 if n <= cached else 4) for n in blocks)
+
+    monkeypatch.setattr(torch_backend._Tile, "product", tile)
+    monkeypatch.setattr(torch.Tensor, "softmax", standard)
+    monkeypatch.setitem(harness.ATTENTIONS, "sdpa", fused)
+    monkeypatch.setattr(bench, "seconds", seconds)
 
 
 def on_a_gpu(monkeypatch, ours):
@@ -137,6 +139,12 @@ def item(table, name, value):
     return lambda monkeypatch: monkeypatch.setitem(table, name, value)
 
 
+def backend(**forced):
+    """torch_backend.attention with options of our own, whatever it is asked for."""
+    original = torch_backend.attention
+    return put(torch_backend, "attention", lambda *x, **options: original(*x, **{**options, **forced}))
+
+
 def wrong_scale(q, k, v, *, scale, **options):
     return flash_attention(q, k, v, scale=1.01 * scale, **options)
 
@@ -162,16 +170,10 @@ MISTAKES = {
     "non-matmul-flops": put(io, "_flash2_forward", io._flash_forward),
     "pretrained-minilm": put(pretrained, "flash_attention", wrong_scale),
     "pretrained-smollm2": put(pretrained, "flash_attention", wrong_scale),
-    "speed-forward": put(trend, "against", by_traffic((16, 16))),
-    "speed-backward": put(trend, "against", by_traffic((16, 16))),
-    "runtime-by-block-size": put(
-        trend, "flash_attention", lambda *qkv, block_q, block_k: flash_attention(*qkv, block_q=128, block_k=128)
-    ),
-    "block-sparse-runtime": put(
-        trend,
-        "block_sparse_flash_attention",
-        lambda *qkv, block_mask, **o: block_sparse_flash_attention(*qkv, block_mask | True, **o),
-    ),
+    "speed-forward": put(torch_backend, "TOGETHER", 2**30),  # all heads in one block, as standard attention
+    "speed-backward": put(torch_backend, "TOGETHER", 2**30),
+    "runtime-by-block-size": backend(block_q=128, block_k=128),
+    "block-sparse-runtime": backend(pattern=None),
     "training-curve": item(training.ATTENTIONS, "flash", lambda *qkv, causal: flash_attention(*qkv)),
     "gpu-runtime": lambda monkeypatch: on_a_gpu(monkeypatch, ours=60),
     "gpu-memory": put(gpu, "peak_on", peaks(2)),
@@ -189,13 +191,21 @@ MISREAD = {  # the sums over the papers' own tables have no implementation to br
 }
 
 
-def without_a_clock(monkeypatch, claim):
-    """What every machine can do, and every time the same: the models of cost, and short training."""
-    monkeypatch.setattr(trend, "against", by_traffic((64, 1024)))
-    if claim in ("runtime-by-block-size", "block-sparse-runtime"):
-        by_tiles(monkeypatch)
+def prepare(monkeypatch, claim):
+    """What every machine can do in no time: the models of cost, models read once, short texts, a short context."""
+    if RECORD.claims[claim].tier == "trend":
+        cached = 2**18 if claim == "runtime-by-block-size" else 2**20
+        monkeypatch.setattr(torch_backend, "TOGETHER", cached)
+        a_clock(monkeypatch, cached)
     on_a_gpu(monkeypatch, ours=330)
     monkeypatch.setattr(gpu, "peak_on", peaks(1))
+    for model, read in MODELS.items():
+        monkeypatch.setattr(carriers, model, read)
+    plays, paragraphs = training.plays, carriers.paragraphs
+    monkeypatch.setattr(training, "plays", lambda: plays()[:200_000])
+    monkeypatch.setattr(carriers, "paragraphs", lambda: [text[:250] for text in paragraphs() if len(text) > 250][:4])
+    monkeypatch.setattr(training, "BATCH", 2)
+    monkeypatch.setattr(training, "CONTEXT", 64)
 
 
 def test_every_claim_has_a_mistake():
@@ -206,11 +216,19 @@ def test_every_claim_has_a_mistake():
 @pytest.mark.parametrize("claim", list(RECORD.claims))
 def test_a_mistake_turns_the_verdict(claim, monkeypatch):
     before, after = ("not reproduced", "reproduced") if claim in NOT_REPRODUCED else ("reproduced", "not reproduced")
-    without_a_clock(monkeypatch, claim)
+    prepare(monkeypatch, claim)
     assert verdict(claim) == before
     if claim in MISTAKES:
         MISTAKES[claim](monkeypatch)
     assert verdict(claim, MISREAD[claim]() if claim in MISREAD else None) == after
+
+
+def test_wrongly_read_weights_are_noticed(monkeypatch):
+    prepare(monkeypatch, "pretrained-smollm2")
+    model, _ = MODELS["smollm2"]()
+    monkeypatch.setattr(model.model.norm.weight, "data", model.model.norm.weight.roll(1))
+    with pytest.raises(RuntimeError, match="its weights were not read rightly"):
+        verdict("pretrained-smollm2")
 
 
 def test_harness_takes_turns():
