@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from papertest import check
 from papertest.package import Package
-print(*check.problems(Package.at(Path(sys.argv[1]))), sep="\\n")
+print("\\n".join(check.problems(Package.at(Path(sys.argv[1])))), end="")
 """
 
 
