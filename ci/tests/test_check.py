@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 from checks import notebooks, verdicts
-from checks.common import Member, run
+from checks.common import Member, packages, run
 
 CHECK = Path(verdicts.__file__).parent.parent / "check"
 
@@ -49,6 +49,14 @@ def test_claims_that_cannot_be_recomputed_are_a_problem(workspace, monkeypatch):
     monkeypatch.setattr(verdicts, "run", lambda *_: CompletedProcess([], 2, "", "papers/first-paper.toml: not TOML"))
     (problem,) = verdicts.exact(Member(workspace / "packages" / "first-paper"))
     assert "not TOML" in problem
+
+
+def test_results_without_a_problem_print_no_line(monkeypatch):
+    """An empty line was once taken for a problem without words."""
+    monkeypatch.setattr(verdicts, "HOLD", verdicts.HOLD.replace("check.problems(", "(lambda _: [])("))
+    assert verdicts.kept(packages(CHECK.parent.parent)[0]) == []
+    monkeypatch.setattr(verdicts, "HOLD", verdicts.HOLD.replace("[])(", "['one', 'two'])("))
+    assert verdicts.kept(packages(CHECK.parent.parent)[0]) == ["one", "two"]
 
 
 @pytest.mark.parametrize(("cell", "problems"), [("1 + 1", 0), ("1 / 0", 1)])

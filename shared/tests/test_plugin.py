@@ -12,7 +12,7 @@ import torch  # noqa: F401
 
 from papertest import plugin, store
 from papertest.claims import CLAIMS
-from papertest.measure import Measurer
+from papertest.measure import Measurer, Silent
 from papertest.package import Package
 from papertest.plugin import ExactClaim
 
@@ -72,7 +72,7 @@ class Checkout:
 
     def record(self) -> None:
         """Measure the exact claims and commit their results."""
-        measurer = Measurer(self.package, plugin._Silent())
+        measurer = Measurer(self.package, Silent())
         for claim in ("answer", "other"):
             store.write_result(self.package, measurer.measure(claim))
         self.forget()

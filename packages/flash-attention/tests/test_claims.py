@@ -23,16 +23,6 @@ PACKAGE = Package.at(HOME / "src" / "flash_attention")
 SOURCES = Sources(PACKAGE)
 
 
-class Quiet:
-    """A screen that shows nothing."""
-
-    def say(self, message):
-        pass
-
-    def track(self, items, total, what):
-        return iter(items)
-
-
 def test_exact_claim(exact_claim):
     exact_claim.hold()
 
@@ -108,12 +98,14 @@ def test_worst_is_of_forward_at_one_length():
 def test_without_a_gpu_the_cost_is_told(claim, monkeypatch):
     monkeypatch.setattr(measure, "has_cuda", lambda: False)
     entry = PACKAGE.record.claims[claim]
-    result = measure.Measurer(PACKAGE, Quiet()).measure(claim)
+    result = measure.Measurer(PACKAGE, measure.Silent()).measure(claim)
     assert entry.needs == "cuda" and result.verdict == "not run" and entry.cost in result.why
 
 
 @pytest.mark.gpu
 def test_memory_on_the_gpu():
     importlib.import_module(SOURCES.claims["gpu-memory"][0])
-    measured = CLAIMS["gpu-memory"](Run(0, "cuda", False, {}, Quiet().track, lambda run, f, args: f(run, *args)))
+    measured = CLAIMS["gpu-memory"](
+        Run(0, "cuda", False, {}, measure.Silent().track, lambda run, f, args: f(run, *args))
+    )
     assert judge(PACKAGE.record.claims["gpu-memory"].accept, None, [measured.value]).verdict == "reproduced"

@@ -47,7 +47,7 @@ class Module:
         """local name -> (module, name in it, or None for the module itself), for every import under `node`."""
         if node in self._imports:
             return self._imports[node]
-        found = self._imports[node] = {}
+        found: dict[str, tuple[str, str | None]] = {}
         for child in ast.walk(node):
             if isinstance(child, ast.ImportFrom):
                 base = self.parts[: len(self.parts) - child.level + 1] if child.level else []
@@ -57,6 +57,7 @@ class Module:
             elif isinstance(child, ast.Import):
                 for alias in child.names:
                     found[alias.asname or alias.name.split(".")[0]] = (alias.name, None)
+        self._imports[node] = found
         return found
 
 
@@ -110,7 +111,7 @@ class Sources:
         """Every definition that `name` of `module` runs through: "module:name" -> its normalised source."""
         if (module, name) in self._closures:
             return self._closures[module, name]
-        seen = self._closures[module, name] = {}
+        seen: dict[str, list[str]] = {}
         todo: list[tuple[str, str | None]] = [(module, name)]
         while todo:
             where, what = todo.pop()
@@ -139,6 +140,7 @@ class Sources:
                             todo.append((where, node.id))
                         elif node.id in local:
                             todo.append(self._target(*local[node.id]))
+        self._closures[module, name] = seen  # only now: a file that cannot be parsed must leave no part of it
         return seen
 
     def _target(self, module: str, name: str | None) -> tuple[str, str | None]:

@@ -33,6 +33,17 @@ class Screen(Protocol):
     def track(self, items: Iterable[Any], total: int | None, what: str) -> Iterator[Any]: ...
 
 
+class Silent:
+    """A screen that shows nothing."""
+
+    def say(self, message: str) -> None:
+        del message
+
+    def track(self, items: Iterable[Any], total: int | None, what: str) -> Iterator[Any]:
+        del total, what
+        return iter(items)
+
+
 class ClaimFailed(RuntimeError):
     """A claim's code raised; the message is one line."""
 

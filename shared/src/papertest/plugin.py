@@ -8,26 +8,15 @@ A test that takes `exact_claim` runs once for each exact claim of the package th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from papertest import store
-from papertest.measure import Measurer, has_cuda, seed_all
+from papertest.measure import Measurer, Silent, has_cuda, seed_all
 from papertest.package import Package
 from papertest.records import Record
-
-
-class _Silent:
-    def say(self, message: str) -> None:
-        del message
-
-    def track(self, items: Iterable[Any], total: int | None, what: str) -> Iterator[Any]:
-        del total, what
-        return iter(items)
 
 
 @dataclass(frozen=True)
@@ -39,7 +28,7 @@ class ExactClaim:
 
     def hold(self) -> None:
         """Recompute the claim from nothing and fail where its verdict is not the one committed in results/."""
-        measurer = Measurer(self.package, _Silent())
+        measurer = Measurer(self.package, Silent())
         measurer.forget(self.claim)
         result = measurer.measure(self.claim)
         committed = store.recorded(self.package, pytest.fail).get(self.claim)
