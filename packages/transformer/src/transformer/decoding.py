@@ -1,0 +1,134 @@
+"""Section 6.1: from a source to its translation, taking the likeliest token each time or searching with a beam."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from transformer.model import Transformer
+
+
+@torch.no_grad()
+def greedy_search(
+    model: Transformer, src: Int[Tensor, "batch seq_src"], *, bos: int, eos: int, extra: int = 50, cache: bool = True
+) -> list[list[int]]:
+    """The likeliest token at each step: each row's tokens, without bos and eos. Call `model.eval()` first.
+
+    bos, eos: the tokens that begin and end a sentence
+    extra: a translation is at most so many tokens longer than its source (Section 6.1)
+    cache: keep keys and values of earlier positions rather than compute them again at every step; the same tokens
+
+    Raises ValueError as `Transformer` does, and for bos, eos or extra outside of their range.
+    """
+    steps = _Steps(model, src, bos, eos, extra, cache)
+    tokens = src.new_full((len(src), 1), bos)
+    running = torch.ones(len(src), dtype=torch.bool, device=src.device)
+    while bool(running.any()):
+        new = steps.log_probabilities(tokens).argmax(-1)
+        tokens = torch.cat([tokens, new[:, None]], 1)
+        running &= (new != eos) & (tokens.shape[1] <= steps.limits)
+    return [_sentence(row[: limit + 1], eos) for row, limit in zip(tokens.tolist(), steps.limits.tolist(), strict=True)]
+
+
+@torch.no_grad()
+def beam_search(
+    model: Transformer,
+    src: Int[Tensor, "batch seq_src"],
+    *,
+    bos: int,
+    eos: int,
+    beam: int = 4,
+    alpha: float = 0.6,
+    extra: int = 50,
+    cache: bool = True,
+) -> list[list[int]]:
+    """The hypothesis with the largest log P(y | x) / lp(y) that a beam of this width finds; see `greedy_search`.
+
+    beam: hypotheses that are followed at a time
+    alpha: of the length penalty lp(y) = ((5 + |y|) / 6)^alpha (Wu et al. 2016, arXiv 1609.08144, Eq. 14)
+
+    A row's search ends as soon as no hypothesis that is still open can overtake the best that has ended.
+    Raises ValueError for a beam below 1 or above the vocabulary's half, or an alpha below 0.
+    """
+    vocab = model.config.vocab_size
+    if not 1 <= beam <= vocab // 2:
+        raise ValueError(f"beam must be at least 1 and at most half of the vocabulary, {vocab // 2}, got {beam}")
+    if alpha < 0:
+        raise ValueError(f"alpha must be at least 0, got {alpha}")
+    steps = _Steps(model, src, bos, eos, extra, cache)
+    rows = torch.arange(len(src), device=src.device)[:, None]
+    steps.select(rows.expand(-1, beam).flatten())
+    tokens = src.new_full((len(src) * beam, 1), bos)
+    scores = torch.full((len(src), beam), -math.inf, device=src.device, dtype=model.tokens.weight.dtype)
+    scores[:, 0] = 0.0  # all beams begin the same: one of them is enough
+    best = [(-math.inf, [bos])] * len(src)
+    limits, running = steps.limits.tolist(), set(range(len(src)))
+    while running:
+        length = tokens.shape[1]  # of the hypotheses after this step, bos not counted
+        grown = scores[:, :, None] + steps.log_probabilities(tokens).unflatten(0, (len(src), beam))
+        candidates, where = grown.flatten(1).topk(2 * beam)  # beam of them at least do not end
+        parents, new = where // vocab, where % vocab
+        ends = new == eos
+        for i in sorted(running):
+            last = length == limits[i]
+            for j in range(2 * beam):
+                if bool(ends[i, j]) or last:
+                    score = float(candidates[i, j]) / _penalty(length, alpha)
+                    if score > best[i][0]:
+                        best[i] = score, [*tokens[i * beam + int(parents[i, j])].tolist(), int(new[i, j])]
+        scores, kept = candidates.masked_fill(ends, -math.inf).topk(beam)
+        chosen = (rows * beam + parents.gather(1, kept)).flatten()
+        steps.select(chosen)
+        tokens = torch.cat([tokens[chosen], new.gather(1, kept).view(-1, 1)], 1)
+        hopes = scores[:, 0].tolist()  # log P only falls from here, and no penalty is above that of the limit
+        running = {i for i in running if length < limits[i] and hopes[i] / _penalty(limits[i], alpha) > best[i][0]}
+    return [_sentence(row, eos) for _, row in best]
+
+
+def _penalty(length: int, alpha: float) -> float:
+    return ((5 + length) / 6) ** alpha
+
+
+def _sentence(tokens: list[int], eos: int) -> list[int]:
+    """What stands between bos and eos."""
+    return tokens[1 : tokens.index(eos)] if eos in tokens else tokens[1:]
+
+
+class _Steps:
+    """The next token's log-probabilities for rows that grow, with the decoder's cache or without it."""
+
+    def __init__(
+        self, model: Transformer, src: Int[Tensor, "batch seq_src"], bos: int, eos: int, extra: int, cache: bool
+    ) -> None:
+        for name, token in (("bos", bos), ("eos", eos)):
+            if not 0 <= token < model.config.vocab_size or token == model.config.pad:
+                raise ValueError(f"{name} must be a token from 0 to {model.config.vocab_size - 1} other than "
+                                 f"padding ({model.config.pad}), got {token}")  # fmt: skip
+        if extra < 0:
+            raise ValueError(f"extra must be at least 0, got {extra}")
+        self.model, self.never = model, [model.config.pad] if bos == eos else [model.config.pad, bos]
+        self.limits = (src != model.config.pad).sum(1) + extra
+        self.state = model.start(src) if cache else None
+        self.encoded = None if cache else model.encode(src)
+
+    def log_probabilities(self, tokens: Int[Tensor, "rows seq"]) -> Float[Tensor, "rows vocab"]:
+        """Of the token after these; each call has one token more than the last."""
+        if self.state is not None:
+            logits = self.model.step(tokens[:, -1], self.state)
+        else:
+            assert self.encoded is not None
+            logits = self.model.project(self.model.decode(tokens, *self.encoded)[:, -1])
+        logits[:, self.never] = -math.inf
+        return logits.log_softmax(-1)
+
+    def select(self, rows: Int[Tensor, " rows"]) -> None:
+        """Go on with these rows, in this order."""
+        if self.state is not None:
+            self.state.select(rows)
+        else:
+            assert self.encoded is not None
+            memory, mask = self.encoded
+            self.encoded = memory[rows], None if mask is None else mask[rows]
