@@ -72,13 +72,12 @@ def beam_search(
         candidates, where = grown.flatten(1).topk(2 * beam)  # beam of them at least do not end
         parents, new = where // vocab, where % vocab
         ends = new == eos
-        for i in sorted(running):
-            last = length == limits[i]
-            for j in range(2 * beam):
-                if bool(ends[i, j]) or last:
-                    score = float(candidates[i, j]) / _penalty(length, alpha)
-                    if score > best[i][0]:
-                        best[i] = score, [*tokens[i * beam + int(parents[i, j])].tolist(), int(new[i, j])]
+        found = zip(*(x.tolist() for x in (candidates, parents, new)), strict=True)
+        for i, row in enumerate(found):
+            for total, parent, token in zip(*row, strict=True):
+                score = total / _penalty(length, alpha)
+                if i in running and (token == eos or length == limits[i]) and score > best[i][0]:
+                    best[i] = score, [*tokens[i * beam + parent].tolist(), token]
         scores, kept = candidates.masked_fill(ends, -math.inf).topk(beam)
         chosen = (rows * beam + parents.gather(1, kept)).flatten()
         steps.select(chosen)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,6 +15,8 @@ from transformer.attention import KeysValues, MultiHeadAttention
 from transformer.config import TransformerConfig
 from transformer.positions import sinusoidal_encoding
 
+Layer = TypeVar("Layer")
+
 
 class FeedForward(nn.Module):
     """Eq. 2: FFN(x) = max(0, xW_1 + b_1)W_2 + b_2, at each position alone."""
@@ -22,13 +25,15 @@ class FeedForward(nn.Module):
         super().__init__()
         self.W_1 = nn.Linear(d_model, d_ff)
         self.W_2 = nn.Linear(d_ff, d_model)
+        nn.init.zeros_(self.W_1.bias)
+        nn.init.zeros_(self.W_2.bias)
 
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         return self.W_2(self.W_1(x).relu())
 
 
 class Residual(nn.Module):
-    """Around every sub-layer: LayerNorm(x + Dropout(Sublayer(x))) (Sections 3.1 and 5.4); pre-norm moves the norm in."""
+    """Around every sub-layer: LayerNorm(x + Dropout(Sublayer(x))), Sections 3.1 and 5.4; pre-norm moves the norm in."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -137,6 +142,11 @@ class Positions(nn.Module):
         return self.table[start:stop]
 
 
+def _stack(layer: Callable[[TransformerConfig], Layer], config: TransformerConfig) -> Sequence[Layer]:
+    """A ModuleList of N such layers, with their type kept."""
+    return cast("Sequence[Layer]", nn.ModuleList(cast(nn.Module, layer(config)) for _ in range(config.n_layers)))
+
+
 @dataclass
 class DecoderState:
     """Where a cached decoding stands: the layers' caches, the source's mask, and how many tokens were read."""
@@ -169,15 +179,13 @@ class Transformer(nn.Module):
         self.tokens = nn.Embedding(config.vocab_size, config.d_model)
         self.source, self.target = (Positions(config) for _ in range(2))
         self.dropout = nn.Dropout(config.dropout)
-        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.n_layers))
-        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.n_layers))
+        self.encoder = _stack(EncoderLayer, config)
+        self.decoder = _stack(DecoderLayer, config)
         ends = (nn.LayerNorm(config.d_model) if config.norm == "pre" else nn.Identity() for _ in range(2))
         self.encoder_norm, self.decoder_norm = ends
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=config.d_model**-0.5)
 
@@ -245,10 +253,11 @@ class Transformer(nn.Module):
     ) -> list[Float[Tensor, "batch heads seq_tgt seq_src"]]:
         """How much each target position looks at each source position, by decoder layer."""
         maps: list[Tensor] = []
-        hooks = [
-            layer.encoder_attention.register_forward_pre_hook(lambda module, args: maps.append(module.weights(*args)))
-            for layer in self.decoder
-        ]
+
+        def keep(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            maps.append(cast(MultiHeadAttention, module).weights(*args))
+
+        hooks = [layer.encoder_attention.register_forward_pre_hook(keep) for layer in self.decoder]
         try:
             self(src, tgt)
         finally:

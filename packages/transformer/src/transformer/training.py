@@ -20,16 +20,16 @@ def noam_schedule(step: int, d_model: int, warmup_steps: int = 4000) -> float:
     return d_model**-0.5 * min(step**-0.5, step * warmup_steps**-1.5)
 
 
-def adam(model: nn.Module, d_model: int, warmup_steps: int = 4000) -> tuple[torch.optim.Adam, Schedule]:
-    """Section 5.3: Adam with β1 = 0.9, β2 = 0.98, ε = 10⁻⁹, and Eq. 3 as its learning rate.
+def adam(
+    model: nn.Module, d_model: int, warmup_steps: int = 4000, scale: float = 1.0
+) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.LambdaLR]:
+    """Section 5.3: Adam with β1 = 0.9, β2 = 0.98, ε = 10⁻⁹, and its learning rate, `scale` times Eq. 3 (the paper: 1).
 
-    Call the schedule's `step()` after each of the optimizer's; the first step has Eq. 3's rate of step 1.
+    Call the schedule's `step()` after each of the optimizer's; the optimizer's first step has Eq. 3's rate of step 1.
     """
-    optimizer = torch.optim.Adam(model.parameters(), lr=1.0, betas=(0.9, 0.98), eps=1e-9)
-    return optimizer, Schedule(optimizer, lambda done: noam_schedule(done + 1, d_model, warmup_steps))
-
-
-Schedule = torch.optim.lr_scheduler.LambdaLR
+    optimizer = torch.optim.Adam(model.parameters(), lr=scale, betas=(0.9, 0.98), eps=1e-9, fused=True)
+    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: noam_schedule(done + 1, d_model, warmup_steps))
+    return optimizer, rate
 
 
 class LabelSmoothing(nn.Module):
