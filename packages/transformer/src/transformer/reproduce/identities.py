@@ -29,7 +29,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def small(name: str, **change: Any) -> Transformer:
     """A model with random weights, biases too, and its dropout off."""
-    model = Transformer(TransformerConfig(vocab_size=VOCABULARY, max_len=64, **SMALL[name], **change)).eval()
+    model = Transformer(TransformerConfig(vocab_size=VOCABULARY, max_len=64, **SMALL[name] | change)).eval()
     for parameter in model.parameters():
         if parameter.ndim == 1:  # as built, biases are 0 and gains 1: what hides nothing is random
             nn.init.normal_(parameter, float(parameter.detach().mean()), 0.2)

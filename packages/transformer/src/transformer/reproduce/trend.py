@@ -7,8 +7,9 @@ from typing import Any
 from papertest import bench
 from papertest.claims import Measured, Run, claim
 
+from transformer.reproduce.threads import one_thread
 from transformer.reproduce.tokens import batches
-from transformer.reproduce.translation import STEPS, TOKENS, build, corpus, encode, one_thread, steps, train
+from transformer.reproduce.translation import SHOWN, SHOWN_STEPS, STEPS, TOKENS, build, corpus, encode, steps, train
 
 
 def against_base(run: Run, name: str) -> Measured:
@@ -78,10 +79,9 @@ def smoothing_accuracy(run: Run) -> Measured:
 def beam(run: Run) -> Measured:
     """Section 6.1: BLEU with a beam of 4 and α = 0.6 minus greedy decoding's, of one model."""
     base = run.shared(train, "base")
-    details = {key: base[key] for key in ("beam", "greedy", "shown")}
-    if run.seed == 0:  # one model to Chinese, to be looked at and not judged
-        chinese = run.shared(train, "Chinese")
-        details["chinese"] = {key: chinese[key] for key in ("perplexity", "beam", "greedy", "shown")}
+    details: dict[str, Any] = {key: base[key] for key in ("beam", "greedy")}
+    if run.seed == 0:  # two models more, to be looked at and not judged
+        details |= {name: run.shared(train, name, SHOWN_STEPS) for name in SHOWN}
     return Measured(base["beam"] - base["greedy"], details)
 
 

@@ -22,7 +22,7 @@ def flax_twin(run: Run) -> Measured:
     """Sections 3.1 to 3.5 in float32: the Flax twin's logits and gradients against ours, with the same weights.
 
     Largest difference over largest value, that of the worst parameter for the gradients, which are of the logits' sum
-    with random weights. Post-norm, sinusoids, d_k, d_v and d_model/h all different, padding on both sides.
+    with random weights. One layer each, post-norm, sinusoids; d_k, d_v and d_model/h differ; padding on both sides.
     """
     import jax
     import jax.numpy as jnp
@@ -30,7 +30,7 @@ def flax_twin(run: Run) -> Measured:
 
     from transformer.jax import from_torch, to_torch
 
-    model, src, tgt = small("keys"), tokens(3, 9), tokens(3, 7)
+    model, src, tgt = small("keys", n_layers=1), tokens(3, 9), tokens(3, 7)
     logits = model(src, tgt)
     weight = torch.randn_like(logits)
     (logits * weight).sum().backward()
