@@ -241,11 +241,14 @@ def label_smoothing(
 ) -> Float[Array, ""]:
     """Section 5.4: cross-entropy against 1 − ε for the right token plus ε spread evenly over the vocabulary.
 
-    The mean over all targets that are not padding, in nats. ValueError where there are none (NaN under `jit`), and for
-    a smoothing outside [0, 1).
+    The mean over all targets that are not padding, in nats. Raises ValueError where there are none (NaN under `jit`),
+    for targets of another shape, and for a smoothing outside [0, 1).
     """
     if not 0 <= smoothing < 1:
         raise ValueError(f"smoothing must be in [0, 1), got {smoothing}")
+    if targets.shape != logits.shape[:-1]:
+        raise ValueError(f"targets must have the shape of logits without its last axis, {logits.shape[:-1]}, got "
+                         f"{targets.shape}")  # fmt: skip
     real = jnp.ones(targets.shape, bool) if pad is None else targets != pad
     if not isinstance(targets, Tracer) and (np.asarray(targets) == pad).all():
         raise ValueError(f"targets must have a token other than padding ({pad})")
