@@ -86,8 +86,11 @@ class MultiHeadAttention(nn.Module):
     ) -> Float[Tensor, "batch seq_q d_model"]:
         """Each position of x looks at those of `memory`: x itself in self-attention, the encoder's output, or a cache.
 
-        mask: True where it may look; None for everywhere. causal: not at positions after its own (without a mask).
+        mask: True where it may look; None for everywhere. causal: not at positions after its own.
+        Raises ValueError for a mask and causal together: put both into the mask.
         """
+        if causal and mask is not None:
+            raise ValueError("causal takes no mask beside it: combine the mask with causal_mask(seq)")
         q, memory = self.heads(self.W_Q(x)), self.keys_values(memory)
         if self.fused:
             heads = F.scaled_dot_product_attention(q, memory.k, memory.v, mask, is_causal=causal)

@@ -50,13 +50,14 @@ def beam_search(
     beam: hypotheses that are followed at a time
     alpha: of the length penalty lp(y) = ((5 + |y|) / 6)^alpha (Wu et al. 2016, arXiv 1609.08144, Eq. 14)
 
-    A row's search ends as soon as no hypothesis that is still open can overtake the best that has ended.
+    A hypothesis ends where eos is among the `beam` best continuations, so a beam of 1 with alpha 0 is greedy. A row's
+    search ends as soon as no hypothesis that is still open can overtake the best that has ended.
     Raises ValueError for a beam below 1 or above the vocabulary's half, or an alpha below 0.
     """
     vocab = model.config.vocab_size
     if not 1 <= beam <= vocab // 2:
         raise ValueError(f"beam must be at least 1 and at most half of the vocabulary, {vocab // 2}, got {beam}")
-    if alpha < 0:
+    if not alpha >= 0:
         raise ValueError(f"alpha must be at least 0, got {alpha}")
     steps = _Steps(model, src, bos, eos, extra, cache)
     rows = torch.arange(len(src), device=src.device)[:, None]
@@ -74,9 +75,10 @@ def beam_search(
         ends = new == eos
         found = zip(*(x.tolist() for x in (candidates, parents, new)), strict=True)
         for i, row in enumerate(found):
-            for total, parent, token in zip(*row, strict=True):
+            for rank, (total, parent, token) in enumerate(zip(*row, strict=True)):
                 score = total / _penalty(length, alpha)
-                if i in running and (token == eos or length == limits[i]) and score > best[i][0]:
+                ended = (token == eos and rank < beam) or length == limits[i]
+                if i in running and ended and score > best[i][0]:
                     best[i] = score, [*tokens[i * beam + parent].tolist(), token]
         scores, kept = candidates.masked_fill(ends, -math.inf).topk(beam)
         chosen = (rows * beam + parents.gather(1, kept)).flatten()
@@ -93,7 +95,8 @@ def _penalty(length: int, alpha: float) -> float:
 
 def _sentence(tokens: list[int], eos: int) -> list[int]:
     """What stands between bos and eos."""
-    return tokens[1 : tokens.index(eos)] if eos in tokens else tokens[1:]
+    after = tokens[1:]  # bos may be eos
+    return after[: after.index(eos)] if eos in after else after
 
 
 class _Steps:
@@ -109,9 +112,9 @@ class _Steps:
         if extra < 0:
             raise ValueError(f"extra must be at least 0, got {extra}")
         self.model, self.never = model, [model.config.pad] if bos == eos else [model.config.pad, bos]
-        self.limits = (src != model.config.pad).sum(1) + extra
         self.state = model.start(src) if cache else None
         self.encoded = None if cache else model.encode(src)
+        self.limits = (src != model.config.pad).sum(1) + extra
 
     def log_probabilities(self, tokens: Int[Tensor, "rows seq"]) -> Float[Tensor, "rows vocab"]:
         """Of the token after these; each call has one token more than the last."""

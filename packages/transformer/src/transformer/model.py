@@ -129,6 +129,11 @@ class Positions(nn.Module):
         self.learned = nn.Embedding(config.max_len, config.d_model) if config.positions == "learned" else None
         self.register_buffer("table", torch.empty(0, config.d_model), persistent=False)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Positions:
+        super()._apply(fn, recurse)
+        self.table = self.table[:0]  # moved to another dtype it would keep the roundings of the old one
+        return self
+
     def forward(self, start: int, stop: int) -> Float[Tensor, "seq d_model"]:
         """That of the positions from start up to stop."""
         if self.learned is not None:
@@ -138,7 +143,7 @@ class Positions(nn.Module):
             return self.learned.weight[start:stop]
         if stop > len(self.table):  # grown where a longer sequence comes
             length = max(stop, 2 * len(self.table))
-            self.table = sinusoidal_encoding(length, self.table.shape[1]).to(self.table)
+            self.table = sinusoidal_encoding(length, self.table.shape[1], dtype=self.table.dtype).to(self.table)
         return self.table[start:stop]
 
 
@@ -273,7 +278,7 @@ class Transformer(nn.Module):
         return self.dropout(x + positions(start, start + tokens.shape[1]))
 
     def _check(self, name: str, tokens: Int[Tensor, "batch seq"]) -> None:
-        if tokens.ndim != 2 or 0 in tokens.shape or tokens.is_floating_point():
+        if tokens.ndim != 2 or 0 in tokens.shape or tokens.dtype not in (torch.int64, torch.int32):
             raise ValueError(f"{name} must hold token ids in the shape (batch, seq), neither of them 0, got "
                              f"{tokens.dtype} of shape {tuple(tokens.shape)}")  # fmt: skip
         low, high = (int(x) for x in tokens.aminmax())

@@ -51,7 +51,10 @@ class LabelSmoothing(nn.Module):
 
     def forward(self, logits: Float[Tensor, "*batch vocab"], targets: Int[Tensor, "*batch"]) -> Float[Tensor, ""]:
         """The mean over all targets that are not padding, in nats. ValueError where there are none."""
-        logits, targets = logits.flatten(0, -2), targets.flatten()
+        if targets.shape != logits.shape[:-1]:
+            raise ValueError("targets must have the shape of logits without its last axis, "
+                             f"{tuple(logits.shape[:-1])}, got {tuple(targets.shape)}")  # fmt: skip
+        logits, targets = logits.reshape(-1, logits.shape[-1]), targets.flatten()
         if self.pad is not None:
             real = targets != self.pad
             if not bool(real.any()):

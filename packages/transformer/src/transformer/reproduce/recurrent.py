@@ -71,7 +71,7 @@ class Recurrent(nn.Module):
 
     def _first(self, memory: Tensor, mask: Tensor) -> Tensor:
         """The decoder's first state: from the mean of the encoder's."""
-        mean = (mask.float() @ memory).squeeze(1) / mask.sum(2)
+        mean = (mask.to(memory) @ memory).squeeze(1) / mask.sum(2)
         return self.bridge(mean).tanh()[None].contiguous()
 
     def _attend(self, states: Tensor, memory: Tensor, mask: Tensor) -> Tensor:

@@ -23,6 +23,9 @@ class Vocabulary:
 
     tokenizer: Tokenizer
 
+    def __post_init__(self) -> None:
+        self.tokenizer.encode_special_tokens = True  # as text, where a text holds their names
+
     @classmethod
     def train(cls, texts: Iterable[str], size: int) -> Vocabulary:
         """Merges learned from these texts; `size` counts padding, beginning, end and the 256 bytes."""

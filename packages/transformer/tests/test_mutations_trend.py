@@ -1,0 +1,331 @@
+"""For every trend claim, and every paper claim, a mistake made on purpose, and the verdict that it turns.
+
+Nothing is trained here and no time is measured. A training's scores are made up from the configuration of the model
+that it would train; the clock is a price of what is computed, and memory is counted at the sizes of
+`reproduce --quick`. The mistake is in what is asked for, built, or timed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from papertest import bench
+from papertest.accept import judge
+from papertest.claims import CLAIMS, Measured, Run
+from papertest.counting import flops
+from papertest.fingerprint import Sources
+from papertest.measure import Silent, seed_all
+from papertest.package import Package
+
+from transformer import model
+from transformer.config import TransformerConfig
+from transformer.reproduce import speed, translation, trend, wmt
+from transformer.reproduce.corpus import Corpus, Pair
+from transformer.reproduce.tokens import Vocabulary
+
+PACKAGE = Package.at(Path(__file__).parents[1] / "src" / "transformer")
+RECORD = PACKAGE.record
+CLAIMED = [name for name, entry in RECORD.claims.items() if entry.tier != "exact"]
+
+
+def measure(claim, seed=0, share=lambda run, function, args: function(run, *args)):
+    """One measurement, as `reproduce --quick` makes it."""
+    importlib.import_module(Sources(PACKAGE).claims[claim][0])
+    entries = {i: RECORD.reported[i] for i in RECORD.claims[claim].reports}
+    seed_all(seed)
+    return CLAIMS[claim](Run(seed, "cpu", True, entries, Silent().track, share))
+
+
+def verdict(claim):
+    return judge(RECORD.claims[claim].accept, None, [measure(claim).value]).verdict
+
+
+# ------------------------------------------------------------------------------------- what stands in for measuring
+
+
+def trained(run, name, count=translation.STEPS):
+    """What the paper's Table 3 would make one expect of a model, from its configuration alone."""
+    config = translation.build(name).config
+    perplexity = 30.0
+    perplexity *= 1.06 if config.n_heads == 1 else 1
+    perplexity *= 1.05 if (config.d_k or 16) < 16 else 1
+    perplexity *= 1.17 if config.d_model < 64 else 1
+    perplexity *= 1.10 if config.n_layers < 2 else 1
+    perplexity *= 1.17 if config.dropout == 0 else 1
+    perplexity *= 1.05 if config.label_smoothing else 1
+    better = 0.5 if config.label_smoothing else 0
+    scores = {"perplexity": perplexity, "accuracy": 60 + better, "greedy": 25 + better, "beam": 25.5 + better}
+    scores |= {"averaged": 0.98 * perplexity}
+    if name == "recurrent":  # behind after as many steps, and ahead after twice as many
+        scores |= {"perplexity": perplexity * 1.1 * (translation.STEPS / count) ** 0.25,
+                   "greedy": scores["greedy"] - 1 + 2 * (count / translation.STEPS - 1)}  # fmt: skip
+    return scores
+
+
+def a_corpus(language):
+    pairs = [Pair(f"close the file {i}", f"Datei {i} schließen", "made up") for i in range(100)]
+    return Corpus(pairs, pairs[:5], pairs[:5], language), Vocabulary.train([p.target for p in pairs], 300)
+
+
+class Elements(TorchDispatchMode):
+    """Counts the elements of all tensors that torch's operators give back."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.count += sum(x.numel() for x in tree_leaves(result) if isinstance(x, torch.Tensor))
+        return result
+
+
+def elements(function, device):
+    with Elements() as counted:
+        function()
+    return counted.count
+
+
+def operations(function, device):
+    return flops(function)
+
+
+class Clock:
+    """bench.seconds, with a time for each of the functions that are timed; `spend` is what they call."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def spend(self, seconds):
+        self.now += seconds
+
+    def seconds(self, function, device):
+        start = self.now
+        function()
+        return self.now - start
+
+
+def prepare(monkeypatch, claim, recurrent=2.0):
+    """No training, no wall clock, no network. `recurrent`: the time of its step where the base model's takes 1."""
+    clock = Clock()
+    times = {"base": 1.0, "recurrent": recurrent}
+    monkeypatch.setattr(trend, "train", trained)
+    monkeypatch.setattr(trend, "corpus", a_corpus)
+    monkeypatch.setattr(trend, "steps", lambda name, model: lambda batch: clock.spend(times[name]))
+    monkeypatch.setattr(speed, "VOCABULARY", 100)
+    monkeypatch.setattr(TransformerConfig, "base", a_small_one)
+    monkeypatch.setattr(wmt, "data", Path)
+    monkeypatch.setattr(wmt, "train", table_2)
+    monkeypatch.setattr(wmt, "Transformer", lambda config: torch.nn.Linear(config.d_model, 1))
+    monkeypatch.setattr(wmt, "stepper", lambda model, device: lambda batch: clock.spend(on_a_gpu(model, batch)))
+    price = {"training-step": elements, "cached-speed": operations}.get(claim, clock.seconds)
+    monkeypatch.setattr(bench, "seconds", price)
+
+
+def a_small_one(**changes):
+    return TransformerConfig(d_model=64, d_ff=256, n_heads=4, **changes)
+
+
+def table_2(run, size, language, folder):
+    """A little below Table 2, and sacrebleu a point below that."""
+    assert folder == Path(language)
+    bleu = {"de": {"base": 27.1, "big": 28.2}, "fr": {"base": 38.0, "big": 41.5}}[language][size]
+    return {"tokenised": bleu, "sacrebleu": bleu - 1}
+
+
+def on_a_gpu(model, batch):
+    """Seconds of a step: so many tokens at so many a second."""
+    src, tgt = batch
+    return (src.numel() + tgt[:, 1:].numel()) / {64: 150_000, 1024: 60_000}[model.in_features]
+
+
+# ------------------------------------------------------------------------------------- the mistakes
+
+
+def put(target, name, value):
+    return lambda monkeypatch: monkeypatch.setattr(target, name, value)
+
+
+def variant(**changes):
+    """Experiments that change something else than they say."""
+
+    def apply(monkeypatch):
+        for name, change in changes.items():
+            monkeypatch.setitem(translation.VARIANTS, name.replace("_", " "), change)
+
+    return apply
+
+
+def with_scores(**wrong):
+    """`wrong`: a score -> the one that stands in its place."""
+
+    def train(run, name, *count):
+        scores = trained(run, name, *count)
+        return scores | {score: scores[other] for score, other in wrong.items()}
+
+    return put(trend, "train", train)
+
+
+def swapped(ours, peer, **options):
+    return paired(peer, ours, **options)
+
+
+paired = bench.paired
+
+
+def deeper(config):
+    return model.Transformer(replace(config, n_layers=2 * config.n_layers))
+
+
+def without_cache(*inputs, cache, **options):
+    return greedy_search(*inputs, cache=False, **options)
+
+
+greedy_search = speed.greedy_search
+
+
+def table_2_by_sacrebleu(run, language):
+    found = {size: wmt.train(run, size, language, wmt.data(language)) for size in wmt.SETTINGS}
+    return Measured({size: scores["sacrebleu"] for size, scores in found.items()})
+
+
+NOT_SMOOTHED = {"label_smoothing": 0.0}
+MISTAKES = {
+    "row-a-heads": variant(one_head={}),
+    "row-b-key-size": variant(small_keys={"d_v": 4}),
+    "row-c-width": variant(narrow={"d_ff": 128}),
+    "row-c-depth": variant(shallow={"n_layers": 2}),
+    "row-d-dropout": variant(no_dropout={"label_smoothing": 0.1}),
+    "row-e-learned": variant(learned_positions={"positions": "learned", "n_heads": 1}),
+    "smoothing-perplexity": variant(base=NOT_SMOOTHED),
+    "smoothing-bleu": variant(base=NOT_SMOOTHED, no_smoothing={}),
+    "smoothing-accuracy": variant(base=NOT_SMOOTHED, no_smoothing={}),
+    "beam-search": with_scores(beam="greedy"),
+    "checkpoint-averaging": with_scores(averaged="perplexity"),
+    "recurrent-baseline": put(bench, "paired", swapped),
+    "training-step": put(speed, "Transformer", deeper),
+    "cached-speed": put(speed, "greedy_search", without_cache),
+    "gpu-step-time": put(wmt, "TOKENS", 50_000),
+    "wmt14-en-de": put(wmt, "table_2", table_2_by_sacrebleu),
+    "wmt14-en-fr": put(wmt, "table_2", table_2_by_sacrebleu),
+}
+BESIDES = {  # a ratio upside down, a difference with the other sign
+    "row-a-heads": variant(base={"n_heads": 1}, one_head={}),
+    "row-b-key-size": variant(base={"d_k": 4}, small_keys={}),
+    "row-c-width": variant(base={"d_model": 32}, narrow={}),
+    "row-c-depth": variant(base={"n_layers": 1}, shallow={}),
+    "row-d-dropout": variant(base={"dropout": 0.0}, no_dropout={}),
+    "row-e-learned": variant(base={"n_heads": 1}),
+    "smoothing-perplexity": variant(base=NOT_SMOOTHED, no_smoothing={}),
+    "beam-search": with_scores(beam="greedy", greedy="beam"),
+    "checkpoint-averaging": with_scores(averaged="perplexity", perplexity="averaged"),
+    "recurrent-baseline": with_scores(greedy="beam"),
+    "training-step": put(bench, "paired", swapped),
+    "cached-speed": put(bench, "paired", swapped),
+    "gpu-step-time": put(wmt, "config", lambda size, language: TransformerConfig.big()),
+}
+
+
+def test_every_trend_and_paper_claim_has_a_mistake():
+    assert set(MISTAKES) == set(CLAIMED)
+
+
+@pytest.mark.parametrize("claim", CLAIMED)
+def test_a_mistake_turns_the_verdict(claim, monkeypatch):
+    prepare(monkeypatch, claim)
+    assert verdict(claim) == "reproduced"
+    MISTAKES[claim](monkeypatch)
+    assert verdict(claim) == "not reproduced"
+
+
+@pytest.mark.parametrize("claim", BESIDES)
+def test_another_mistake_turns_the_verdict(claim, monkeypatch):
+    prepare(monkeypatch, claim)
+    BESIDES[claim](monkeypatch)
+    assert verdict(claim) == "not reproduced"
+
+
+ASKED = {  # the trainings behind each claim
+    "row-a-heads": {("one head",), ("base",)},
+    "row-b-key-size": {("small keys",), ("base",)},
+    "row-c-width": {("narrow",), ("base",)},
+    "row-c-depth": {("shallow",), ("base",)},
+    "row-d-dropout": {("no dropout",), ("base",)},
+    "row-e-learned": {("learned positions",), ("base",)},
+    "smoothing-perplexity": {("base",), ("no smoothing",)},
+    "smoothing-bleu": {("base",), ("no smoothing",)},
+    "smoothing-accuracy": {("base",), ("no smoothing",)},
+    "beam-search": {("base",)},
+    "checkpoint-averaging": {("base",)},
+    "recurrent-baseline": {("base",), ("recurrent", 750)},
+}
+LOOKED_AT = {("German", translation.SHOWN_STEPS), ("Chinese", translation.SHOWN_STEPS)}
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+@pytest.mark.parametrize("claim", ASKED)
+def test_a_claim_asks_for_its_own_trainings_with_its_own_seed(claim, seed, monkeypatch):
+    prepare(monkeypatch, claim)
+    asked = []
+
+    def share(run, function, args):
+        asked.append((function, args, run.seed, run.device, run.quick))
+        return function(run, *args)
+
+    measure(claim, seed, share)
+    looked_at = LOOKED_AT if claim == "beam-search" and seed == 0 else set()
+    assert sorted(asked, key=str) == sorted(
+        ((trained, args, seed, "cpu", True) for args in ASKED[claim] | looked_at), key=str
+    )
+
+
+@pytest.mark.parametrize(
+    ("recurrent", "steps"), [(0.25, 6000), (0.5, 3000), (0.77, 1950), (1.0, 1500), (1.04, 1500), (1.3, 1200), (2, 750)]
+)
+def test_the_recurrent_model_has_the_time_of_the_base_model(recurrent, steps, monkeypatch):
+    """Times as slow at a step, and the steps: 1500 over it, to the nearest tenth of 1500."""
+    prepare(monkeypatch, "recurrent-baseline", recurrent)
+    details = measure("recurrent-baseline").details
+    assert details["steps"] == steps and details["step_time"]["median"] == pytest.approx(recurrent)
+
+
+def test_against_the_base_model_is_a_ratio_of_perplexities(monkeypatch):
+    made_up = {"one head": {"perplexity": 33.0}, "base": {"perplexity": 30.0}}
+    found = measure("row-a-heads", share=lambda run, function, args: made_up[args[0]])
+    assert found.value == pytest.approx(1.1)
+    assert found.details == {"experiment": "one head", "other": made_up["one head"], "base": made_up["base"]}
+
+
+def test_both_sides_of_a_speed_compute_the_same(monkeypatch):
+    """The tokens decoded are as many as asked for, and both training steps see the batch that the seed draws."""
+    prepare(monkeypatch, "cached-speed")
+    assert set(measure("cached-speed").details["tokens"]) == {16}
+    (src, tgt), again, other = (speed.sentences(seed, 16) for seed in (0, 0, 1))
+    assert src.equal(again[0]) and tgt.equal(again[1]) and not src.equal(other[0])
+    lengths = (src != 0).sum(1)
+    assert lengths[0] == speed.LENGTH // 3 and lengths[-1] == speed.LENGTH and lengths.equal((tgt != 0).sum(1) - 1)
+
+
+def test_the_peer_is_as_large_as_our_model_but_for_biases():
+    """torch's layers have biases in the projections of their attention, and norms at the ends of both stacks."""
+    config = TransformerConfig(vocab_size=50, n_layers=2, d_model=16, d_ff=32, n_heads=2)
+    ours, peer = (sum(p.numel() for p in make(config).parameters()) for make in (model.Transformer, speed.Peer))
+    assert peer - ours == 2 * (1 + 2) * 4 * 16 + 2 * 2 * 16
+
+
+def test_the_peer_sees_neither_the_future_nor_padding():
+    config = TransformerConfig(vocab_size=50, n_layers=1, d_model=16, d_ff=32, n_heads=2)
+    peer = speed.Peer(config).eval()
+    src, tgt = torch.randint(3, 50, (2, 6)), torch.randint(3, 50, (2, 5))
+    later, padded = tgt.clone(), torch.nn.functional.pad(src, (0, 3))
+    later[:, 3:] = 7
+    expected = peer(src, tgt)
+    torch.testing.assert_close(peer(src, later)[:, :3], expected[:, :3])
+    torch.testing.assert_close(peer(padded, tgt), expected)
