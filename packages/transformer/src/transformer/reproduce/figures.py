@@ -249,22 +249,29 @@ def attention(results: dict[str, Any]) -> Figure:
     return drawing
 
 
-@figure("speed", "training-step", "cached-speed")
+@figure("speed", "training-step", "cached-speed", "cached-memory")
 def speed(results: dict[str, Any]) -> Figure:
-    """Times beside the peer's, in one run."""
+    """Times and memory beside the peer's, in one run."""
     from papertest.figures import COLOURS, panels
 
     drawing, axes = panels(2)
-    for axis, claim, title, peer in (
-        (axes[0], "training-step", "A training step, base model", "torch.nn.\nTransformer"),
-        (axes[1], "cached-speed", "Greedy decoding of 64 tokens", "without\nthe cache"),
+    for axis, time, memory, title, names in (
+        (axes[0], "training-step", "training-step", "A training step, base model", ["ours", "torch.nn.\nTransformer"]),
+        (
+            axes[1],
+            "cached-speed",
+            "cached-memory",
+            "Greedy decoding of 64 tokens",
+            ["with\nthe cache", "without\nthe cache"],
+        ),
     ):
-        samples = [sample["details"] for sample in results[claim].samples]
-        names = ["ours" if claim == "training-step" else "with\nthe cache", peer]
-        seconds = [statistics.mean(sample[who] for sample in samples) for who in ("ours", "peer")]
+        seconds = [
+            statistics.mean(sample["details"][who] for sample in results[time].samples) for who in ("ours", "peer")
+        ]
+        held = [statistics.mean(sample["details"]["bytes"][i] for sample in results[memory].samples) for i in range(2)]
         bars = axis.bar(names, seconds, 0.5, color=[COLOURS["ours"], COLOURS["standard"]])
-        memory = [statistics.mean(sample["bytes"][i] for sample in samples) / 2**20 for i in range(2)]
-        axis.bar_label(bars, [f"{s:.2f} s\n{m:.0f} MiB" for s, m in zip(seconds, memory, strict=True)], fontsize=8)
+        labels = [f"{s:.2f} s\n{b / 2**20:.0f} MiB" for s, b in zip(seconds, held, strict=True)]
+        axis.bar_label(bars, labels, fontsize=8)
         axis.set(title=title, ylabel="seconds")
         axis.set_ylim(top=1.3 * max(seconds))
         axis.grid(visible=False, axis="x")
