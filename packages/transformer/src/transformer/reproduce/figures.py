@@ -243,7 +243,7 @@ def attention(results: dict[str, Any]) -> Figure:
     image = axis.imshow(shown["weights"], cmap="Greys", vmin=0, vmax=1)
     axis.set_xticks(range(len(shown["source"])), shown["source"], rotation=60, ha="right")
     axis.set_yticks(range(len(shown["target"])), shown["target"])
-    axis.set(title="Attention to the source, last layer, mean of its heads", xlabel="source", ylabel="translation")
+    axis.set(title="Attention of the last layer", xlabel="source", ylabel="translation")
     axis.grid(visible=False)
     drawing.colorbar(image, ax=axis, shrink=0.8)
     return drawing
