@@ -26,7 +26,6 @@ from papertest.package import Package
 
 from transformer import model
 from transformer.config import TransformerConfig
-from transformer.decoding import greedy_search
 from transformer.reproduce import speed, translation, trend, wmt
 from transformer.reproduce.corpus import Corpus, Pair
 from transformer.reproduce.tokens import Vocabulary
