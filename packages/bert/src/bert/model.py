@@ -1,0 +1,171 @@
+"""Section 3: BERT, a Transformer's encoder over the sum of three embeddings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from bert.config import BertConfig
+
+
+class Embeddings(nn.Module):
+    """Figure 2: token, segment and position embeddings summed; then, in the authors' code, LayerNorm and dropout."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.positions = nn.Embedding(config.max_positions, config.hidden_size)
+        self.types = nn.Embedding(config.n_types, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, input_ids: Int[Tensor, "batch seq"], token_type_ids: Int[Tensor, "batch seq"] | None
+    ) -> Float[Tensor, "batch seq hidden"]:
+        """No types: sentence A everywhere."""
+        types = self.types.weight[0] if token_type_ids is None else self.types(token_type_ids)
+        return self.dropout(self.norm(self.tokens(input_ids) + types + self.positions.weight[: input_ids.shape[1]]))
+
+
+class SelfAttention(nn.Module):
+    """A heads of softmax(QKᵀ/√d)V with d = H / A, as in Vaswani et al. 2017, but with biases.
+
+    Dropout of the softmax is in the authors' code; the paper speaks of dropout "on all layers" (Appendix A.2).
+    """
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        H = config.hidden_size
+        self.n_heads, self.fused = config.n_heads, config.fused
+        self.W_Q, self.W_K, self.W_V, self.W_O = (nn.Linear(H, H) for _ in range(4))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x: Float[Tensor, "batch seq hidden"], mask: Bool[Tensor, "#batch 1 #seq seq"] | None
+    ) -> Float[Tensor, "batch seq hidden"]:
+        """mask: True where a position may look; None for everywhere."""
+        q, k, v = (W(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for W in (self.W_Q, self.W_K, self.W_V))
+        if self.fused:
+            heads = F.scaled_dot_product_attention(q, k, v, mask, self.dropout.p if self.training else 0.0)
+        else:
+            scores = q @ k.mT / math.sqrt(q.shape[-1])  # (batch, heads, seq, seq)
+            if mask is not None:
+                scores = scores.masked_fill(~mask, -math.inf)
+            heads = self.dropout(scores.softmax(-1)) @ v
+        return self.W_O(heads.transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """FFN(x) = GELU(xW_1 + b_1)W_2 + b_2, at each position alone; GELU(x) = xΦ(x), not an approximation of it."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.W_1 = nn.Linear(config.hidden_size, config.ff_size)
+        self.W_2 = nn.Linear(config.ff_size, config.hidden_size)
+
+    def forward(self, x: Float[Tensor, "batch seq hidden"]) -> Float[Tensor, "batch seq hidden"]:
+        return self.W_2(F.gelu(self.W_1(x)))
+
+
+class EncoderLayer(nn.Module):
+    """Two sub-layers, each LayerNorm(x + Dropout(Sublayer(x))): self-attention and feed-forward."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.attention = SelfAttention(config)
+        self.attention_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x: Float[Tensor, "batch seq hidden"], mask: Bool[Tensor, "#batch 1 #seq seq"] | None
+    ) -> Float[Tensor, "batch seq hidden"]:
+        x = self.attention_norm(x + self.dropout(self.attention(x, mask)))
+        return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
+
+
+class Bert(nn.Module):
+    """Section 3. `Bert(config)(input_ids)` is (hidden, pooled): T_i of each position, and C of the first made ready for
+    a sentence's label."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config)
+        layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.n_layers))
+        self.encoder = cast("Sequence[EncoderLayer]", layers)
+        self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
+        initialise(self, config.init_std)
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        token_type_ids: Int[Tensor, "batch seq"] | None = None,
+        attention_mask: Bool[Tensor, "batch seq"] | Int[Tensor, "batch seq"] | None = None,
+    ) -> tuple[Float[Tensor, "batch seq hidden"], Float[Tensor, "batch hidden"]]:
+        """input_ids: [CLS] A [SEP] or [CLS] A [SEP] B [SEP], and padding. token_type_ids: 0 in A, 1 in B; None for 0
+        everywhere. attention_mask: 1 or True for tokens, 0 or False for padding; None where there is none.
+
+        Returns the last layer's hidden states, and tanh(Wh + b) of the first position's. Those of padding mean nothing.
+
+        Raises ValueError for ids or types out of range, shapes that differ, sequences over max_positions, a mask of
+        other values than 0 and 1 or a row of it without a token.
+        """
+        mask = self._mask(input_ids, token_type_ids, attention_mask)
+        x = self.embeddings(input_ids, token_type_ids)
+        for layer in self.encoder:
+            x = layer(x, mask)
+        return x, self.pooler(x[:, 0]).tanh()
+
+    def _mask(
+        self, ids: Tensor, types: Tensor | None, tokens: Tensor | None
+    ) -> Bool[Tensor, "#batch 1 #seq seq"] | None:
+        """Where a position may look, None for everywhere; ValueError for what is no input."""
+        c = self.config
+        if ids.ndim != 2 or 0 in ids.shape or ids.dtype not in (torch.int64, torch.int32):
+            raise ValueError(f"input_ids must hold token ids, int64 or int32, in the shape (batch, seq), neither of "
+                             f"them 0, got {ids.dtype} of shape {tuple(ids.shape)}")  # fmt: skip
+        check_range("input_ids", ids, c.vocab_size)
+        length = ids.shape[1]
+        if length > c.max_positions:
+            raise ValueError(f"input_ids must be no longer than max_positions {c.max_positions}, got {length} tokens")
+        for name, other in (("token_type_ids", types), ("attention_mask", tokens)):
+            if other is not None and other.shape != ids.shape:
+                raise ValueError(f"{name} must have the shape of input_ids, {tuple(ids.shape)}, got "
+                                 f"{tuple(other.shape)}")  # fmt: skip
+        if types is not None:
+            check_range("token_type_ids", types, c.n_types)
+        causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril() if c.causal else None
+        if tokens is None or bool((tokens == 1).all()):
+            return None if causal is None else causal[None, None]
+        if not bool(((tokens == 0) | (tokens == 1)).all()):
+            raise ValueError("attention_mask must hold 1 for tokens and 0 for padding, and got other values")
+        real = tokens == 1
+        empty = ~(real[:, 0] if c.causal else real.any(1))
+        if bool(empty.any()):
+            what = "begin with a token in each row of a causal model" if c.causal else "have a token in each row"
+            raise ValueError(f"attention_mask must {what}; row {int(empty.nonzero()[0])} does not")
+        return real[:, None, None] if causal is None else real[:, None, None] & causal
+
+
+def check_range(name: str, values: Int[Tensor, "*shape"], stop: int) -> None:
+    """ValueError where one of the values is not from 0 to stop − 1."""
+    low, high = (int(x) for x in values.aminmax())
+    if low < 0 or high >= stop:
+        raise ValueError(f"{name} must be from 0 to {stop - 1}, got {low} to {high}")
+
+
+def initialise(module: nn.Module, std: float) -> None:
+    """The authors' code: matrices normal, cut off at two deviations, which leaves 0.88 of `std`; biases 0; norms 1."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Embedding):
+            nn.init.trunc_normal_(part.weight, std=std, a=-2 * std, b=2 * std)
+        if isinstance(part, nn.Linear):
+            nn.init.zeros_(part.bias)

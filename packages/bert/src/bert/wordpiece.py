@@ -1,0 +1,199 @@
+"""Section 3: WordPiece (Wu et al. 2016) after BERT's basic tokenisation, by which text becomes token ids.
+
+It splits as the tokenizers library does, character by character, but for what Unicode has added since its version 8
+(2015), whose properties that library does not know, and 256 rare Chinese characters (U+2B820 to U+2B91F) that it has
+lost by a slip of a digit. In Greek capitals every Σ becomes σ, there too; in the authors' code the last one is ς.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_ANY_SPECIAL = re.compile(f"({'|'.join(map(re.escape, SPECIAL))})")
+_LONGEST_WORD = 100  # characters; longer ones are [UNK]
+
+# Chinese characters, as the authors' code has them: not Hangul, not Kana
+_CHINESE = (
+    (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
+    (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
+)  # fmt: skip
+
+
+# --- Basic tokenisation: text to words ---
+
+
+class _Clean(dict[int, str]):
+    """What each character becomes at first: nothing (control), a space, itself between spaces (Chinese), or itself."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        category = unicodedata.category(char)
+        if char in "\t\n\r" or category.startswith("Z"):
+            result = " "
+        elif char in "\0\ufffd" or category in ("Cc", "Cf", "Co", "Cs"):
+            result = ""
+        elif any(first <= code <= last for first, last in _CHINESE):
+            result = f" {char} "
+        else:
+            result = char
+        self[code] = result
+        return result
+
+
+class _Split(dict[int, str]):
+    """What each becomes then: punctuation stands between spaces; where `lower`, accents go and capitals are lowered."""
+
+    def __init__(self, lower: bool) -> None:
+        super().__init__()
+        self.lower = lower
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        category = unicodedata.category(char)
+        if category.startswith("P") or (code < 128 and char in "$+<=>^`|~"):
+            result = f" {char} "
+        elif self.lower:
+            result = "" if category == "Mn" else char.lower()
+        else:
+            result = char
+        self[code] = result
+        return result
+
+
+_CLEAN, _SPLIT = _Clean(), {lower: _Split(lower) for lower in (False, True)}
+
+
+def words(text: str, *, lower: bool = True) -> list[str]:
+    """BERT's basic tokenisation: words, punctuation marks and Chinese characters, each one apart.
+
+    lower: lower-case, and without accents: the uncased models
+    """
+    text = text.translate(_CLEAN)
+    if lower:
+        text = unicodedata.normalize("NFD", text)  # a letter and its accents, one after the other
+    return text.translate(_SPLIT[lower]).split()
+
+
+# --- WordPiece: words to tokens ---
+
+
+class WordPiece:
+    """Text to token ids, `WordPiece("vocab.txt").encode("text")`; a batch for a Bert, `bert(*wordpiece(["text"]))`.
+
+    vocab: ids by token, or a file with a token on each line, whose id is the line's number from 0
+    lower: whether the vocabulary is uncased
+
+    Raises ValueError for a vocabulary without [PAD], [UNK], [CLS], [SEP] or [MASK], or with a token or an id twice.
+    """
+
+    def __init__(self, vocab: Mapping[str, int] | str | Path, lower: bool = True) -> None:
+        self.vocab = dict(vocab) if isinstance(vocab, Mapping) else _read(Path(vocab))
+        missing = [token for token in SPECIAL if token not in self.vocab]
+        if missing:
+            raise ValueError(f"vocab must have {', '.join(SPECIAL)}, and does not have {', '.join(missing)}")
+        if len(set(self.vocab.values())) < len(self.vocab):
+            raise ValueError("vocab must have an id for each token, and has one for two of them")
+        self.lower = lower
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (self.vocab[token] for token in SPECIAL)
+        self._longest = max(map(len, self.vocab))
+        self._known: dict[str, list[str]] = {}
+
+    def tokens(self, text: str) -> list[str]:
+        """The word pieces of a text; those within a word begin with ##. [MASK] and its kind are left as they are."""
+        if "[" not in text:
+            return self._tokens(text)
+        parts = _ANY_SPECIAL.split(text)  # at odd places the special tokens
+        return [token for i, part in enumerate(parts) for token in ([part] if i % 2 else self._tokens(part))]
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of `tokens`, without [CLS] and [SEP]."""
+        return [self.vocab[token] for token in self.tokens(text)]
+
+    def pack(self, a: Sequence[int], b: Sequence[int] | None = None) -> tuple[list[int], list[int]]:
+        """Figure 2: [CLS] a [SEP], or [CLS] a [SEP] b [SEP]; and the segment of each token, 0 or 1."""
+        first = [self.cls_id, *a, self.sep_id]
+        second = [] if b is None else [*b, self.sep_id]
+        return first + second, [0] * len(first) + [1] * len(second)
+
+    def __call__(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, max_tokens: int | None = None
+    ) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]:
+        """What a Bert takes: input_ids, token_type_ids and attention_mask, padded to the longest row.
+
+        pairs: sentences B, one for each of the texts. max_tokens: cut longer rows to so many, at the end of the longer
+        of the two sentences.
+
+        Raises ValueError for no texts, pairs of another number, and max_tokens that leaves no room.
+        """
+        if not texts or isinstance(texts, str):
+            raise ValueError(f"texts must be a list of strings, and not empty, got {texts!r}")
+        if pairs is not None and len(pairs) != len(texts):
+            raise ValueError(f"pairs must be one for each of {len(texts)} texts, got {len(pairs)}")
+        specials = 2 if pairs is None else 3
+        if max_tokens is not None and max_tokens < specials:
+            raise ValueError(f"max_tokens must be at least {specials}, those of [CLS] and [SEP], got {max_tokens}")
+        rows: list[tuple[list[int], list[int]]] = []
+        for i, text in enumerate(texts):
+            a, b = self.encode(text), None if pairs is None else self.encode(pairs[i])
+            if max_tokens is not None:
+                a, b = _cut(a, b, max_tokens - specials)
+            rows.append(self.pack(a, b))
+        longest = max(len(ids) for ids, _ in rows)
+        padded = [[*ids, *[self.pad_id] * (longest - len(ids))] for ids, _ in rows]
+        types = [[*types, *[0] * (longest - len(types))] for _, types in rows]
+        mask = [[1] * len(ids) + [0] * (longest - len(ids)) for ids, _ in rows]
+        return torch.tensor(padded), torch.tensor(types), torch.tensor(mask)
+
+    def _tokens(self, text: str) -> list[str]:
+        known = self._known
+        found: list[str] = []
+        for word in words(text, lower=self.lower):
+            if word not in known:
+                if len(known) > 200_000:  # enough for a book; a corpus would fill the memory
+                    known.clear()
+                known[word] = self._pieces(word)
+            found += known[word]
+        return found
+
+    def _pieces(self, word: str) -> list[str]:
+        """The longest token that the word begins with, then the longest ## that goes on, until its end."""
+        if len(word) > _LONGEST_WORD:
+            return ["[UNK]"]
+        pieces: list[str] = []
+        start = 0
+        while start < len(word):
+            for stop in range(min(len(word), start + self._longest), start, -1):
+                piece = word[start:stop] if start == 0 else "##" + word[start:stop]
+                if piece in self.vocab:
+                    break
+            else:
+                return ["[UNK]"]
+            pieces.append(piece)
+            start = stop
+        return pieces
+
+
+def _read(path: Path) -> dict[str, int]:
+    lines = path.read_text("utf-8").removesuffix("\n").split("\n")  # not splitlines: U+2028 may be a token
+    vocab = {token.removesuffix("\r"): i for i, token in enumerate(lines)}
+    if len(vocab) < len(lines):
+        raise ValueError(f"{path} must have each token once, and has {len(lines) - len(vocab)} of its lines twice")
+    return vocab
+
+
+def _cut(a: list[int], b: list[int] | None, room: int) -> tuple[list[int], list[int] | None]:
+    """Without the last tokens of the longer one, until there is room."""
+    if b is None:
+        return a[:room], None
+    shorter = min(len(a), len(b), room // 2)
+    if len(a) > len(b):
+        return a[: room - shorter], b[:shorter]
+    return a[:shorter], b[: room - shorter]

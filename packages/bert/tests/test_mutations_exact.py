@@ -1,0 +1,250 @@
+"""For every exact claim a mistake made on purpose, and the verdict that it turns."""
+
+from __future__ import annotations
+
+import importlib
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from papertest.accept import judge
+from papertest.claims import CLAIMS, Measured, Run
+from papertest.fingerprint import Sources
+from papertest.measure import Silent, seed_all
+from papertest.package import Package
+
+from bert import heads, masking, model, pretrained, wordpiece
+from bert.reproduce import heads_parity, parameters, pretext, wordpieces
+
+PACKAGE = Package.at(Path(__file__).parents[1] / "src" / "bert")
+RECORD = PACKAGE.record
+EXACT = [name for name, entry in RECORD.claims.items() if entry.tier == "exact"]
+NOT_REPRODUCED = {
+    "params-large",
+    "params-stated-vocabulary",
+    "table-1-averages-earlier",
+    "squad-single",
+    "squad-triviaqa",
+    "table-5-bilstm",
+    "table-6-datasets",
+    "base-across-tables",
+    "figure-5-end",
+    "epochs-by-length",
+}
+
+
+def measure(claim, reported=None):
+    """One measurement, as `reproduce` makes it; `reported` stands in for entries of the record."""
+    importlib.import_module(Sources(PACKAGE).claims[claim][0])
+    entries = {i: RECORD.reported[i] for i in RECORD.claims[claim].reports} | (reported or {})
+    seed_all(0)
+    run = Run(0, "cpu", False, entries, Silent().track, lambda run, function, args: function(run, *args))
+    measured = CLAIMS[claim](run)
+    return measured if isinstance(measured, Measured) else Measured(measured)
+
+
+def verdict(claim, reported=None):
+    value = measure(claim, reported).value
+    return judge(RECORD.claims[claim].accept, RECORD.reported_value(claim), [value]).verdict
+
+
+def transcribed(name, columns=None, **rows):
+    """An entry of the record with other columns, or with some rows of its table replaced."""
+    entry = RECORD.reported[name]
+    changed = {"columns": columns} if columns else {"value": entry.value | rows}
+    return {name: entry.model_copy(update=changed)}
+
+
+def cell(name, row, column, value):
+    """An entry of the record with one number of its table replaced; columns count from 0."""
+    cells = list(RECORD.reported[name].value[row])
+    cells[column] = value
+    return transcribed(name, **{row: cells})
+
+
+# ------------------------------------------------------------------------------------- the mistakes
+
+
+def put(target, name, value):
+    return lambda monkeypatch: monkeypatch.setattr(target, name, value)
+
+
+def untied(monkeypatch):
+    """A masked language model with an output matrix of its own."""
+    tied = heads.MlmHead.__init__
+
+    def init(self, config):
+        tied(self, config)
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    monkeypatch.setattr(heads.MlmHead, "__init__", init)
+
+
+def tanh_gelu(self, x):
+    return self.W_2(nn.functional.gelu(self.W_1(x), approximate="tanh"))
+
+
+def other_epsilon(**sizes):
+    """The epsilon of torch's own LayerNorm, whatever the checkpoint says."""
+    return BertConfig(**sizes | {"layer_norm_eps": 1e-5})
+
+
+BertConfig = pretrained.BertConfig
+
+
+def unmasked(self, input_ids, token_type_ids, attention_mask):
+    return None
+
+
+def unmasked_kernel(q, k, v, mask=None, dropout=0.0):
+    """The fused attention without its mask."""
+    return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v
+
+
+def swapped_labels(self, input_ids, labels, is_next=None, *inputs):
+    """IsNext and NotNext the other way round."""
+    return loss(self, input_ids, labels, ~is_next, *inputs)
+
+
+loss = heads.BertForPreTraining.loss
+
+
+def unnormed(self, hidden, E):
+    """The masked language model's head without its LayerNorm."""
+    return nn.functional.linear(nn.functional.gelu(self.dense(hidden)), E, self.bias)
+
+
+def specials_too(ids, *, special=(), **options):
+    return masking.mask_tokens(ids, **options)
+
+
+def pairs_changed(change):
+    """make_nsp_pairs with each pair changed."""
+
+    def pairs(documents, **options):
+        return [change(pair) for pair in masking.make_nsp_pairs(documents, **options)]
+
+    return put(pretext, "make_nsp_pairs", pairs)
+
+
+def late(pair):
+    """B without its first token."""
+    return pair._replace(b=pair.b[1:])
+
+
+def own_next(pair):
+    """A random B that is what follows A."""
+    end = pair.a[-1] + 1
+    return pair if pair.is_next else pair._replace(b=list(range(end, end + 5)))
+
+
+def half_of_the_random(monkeypatch):
+    """Every second NotNext is left out."""
+
+    def pairs(documents, **options):
+        return [p for i, p in enumerate(masking.make_nsp_pairs(documents, **options)) if p.is_next or i % 2]
+
+    monkeypatch.setattr(pretext, "make_nsp_pairs", pairs)
+
+
+def composed(text, *, lower=True):
+    """Basic tokenisation that leaves letters and their accents together."""
+    return text.translate(wordpiece._CLEAN).translate(wordpiece._SPLIT[lower]).split()
+
+
+def no_chinese(monkeypatch):
+    """Chinese characters that stand in one word."""
+    monkeypatch.setattr(wordpiece, "_CHINESE", ())
+    monkeypatch.setattr(wordpiece, "_CLEAN", wordpiece._Clean())
+
+
+MISTAKES = {
+    "params-base": untied,
+    "params-large": put(parameters, "PUBLISHED_VOCABULARY", 34_500),
+    "params-stated-vocabulary": put(parameters, "TEXT_VOCABULARY", parameters.PUBLISHED_VOCABULARY),
+    "masking": put(pretext, "mask_tokens", partial(masking.mask_tokens, mask=0.8, random=0.2, keep=0.0)),
+    "nsp-balance": half_of_the_random,
+    "minilm-parity": put(model.FeedForward, "forward", tanh_gelu),
+    "heads-parity": put(heads.BertForPreTraining, "loss", swapped_labels),
+    "wordpiece-identity": put(wordpiece, "words", composed),
+    "padding-invariance": put(model.Bert, "_mask", unmasked),
+    "flax-twin": put(model.FeedForward, "forward", tanh_gelu),
+}
+MISREAD = {  # the sums over the paper's own tables have no implementation to break: these misread a table
+    "table-1-averages": lambda: cell("table-1", "base", 0, 85.6),
+    "table-1-averages-earlier": lambda: cell("table-1", "bilstm_elmo_attn", 5, 36.5),
+    "printed-comparisons": lambda: cell("table-3", "large", 1, 83.0),
+    "all-tasks": lambda: cell("table-1", "base", 4, 93.2),
+    "squad-single": lambda: transcribed("table-2-test-f1", bidaf_elmo=90.5),
+    "squad-triviaqa": lambda: transcribed("table-2-dev-f1", large_triviaqa=91.0),
+    "table-5-text": lambda: cell("table-5", "no_nsp", 4, 88.5),
+    "table-5-bilstm": lambda: cell("table-5", "bilstm", 0, 81.9),
+    "table-6-order": lambda: cell("table-6-accuracy", "l12_h1024", 1, 86.7),
+    "table-6-datasets": lambda: transcribed("table-6-accuracy", ["MNLI-m", "MRPC", "SST-2", "SQuAD"]),
+    "table-8-text": lambda: cell("table-8", "m100_s0_r0", 2, 94.6),
+    "base-across-tables": lambda: (
+        cell("table-8", "m80_s10_r10", 0, 84.4) | cell("table-6-accuracy", "l12", 2, 92.7)
+    ),
+    "figure-5-shape": lambda: cell("figure-5", "masked", 2, 80.3),
+    "figure-5-end": lambda: cell("figure-5", "left_to_right", 7, 82.1),
+    "epochs": lambda: transcribed("corpus", wikipedia=2400),
+    "epochs-by-length": lambda: transcribed("pre-training", short_share=0.0),
+}
+
+
+BESIDES = {  # another way to be wrong, for claims with more than one part
+    "masking: special tokens": ("masking", put(pretext, "mask_tokens", specials_too)),
+    "nsp-balance: IsNext": ("nsp-balance", pairs_changed(late)),
+    "nsp-balance: NotNext": ("nsp-balance", pairs_changed(own_next)),
+    "minilm-parity: epsilon": ("minilm-parity", put(pretrained, "BertConfig", other_epsilon)),
+    "minilm-parity: padding": ("minilm-parity", put(model.Bert, "_mask", unmasked)),
+    "heads-parity: the head": ("heads-parity", put(heads.MlmHead, "forward", unnormed)),
+    "wordpiece-identity: Chinese": ("wordpiece-identity", no_chinese),
+    "padding-invariance: the fused attention": (
+        "padding-invariance",
+        put(model.F, "scaled_dot_product_attention", unmasked_kernel),
+    ),
+}
+
+
+def test_every_exact_claim_has_a_mistake():
+    assert set(MISTAKES) | set(MISREAD) == set(EXACT) and not set(MISTAKES) & set(MISREAD)
+
+
+@pytest.mark.parametrize("claim", EXACT)
+def test_a_mistake_turns_the_verdict(claim, monkeypatch):
+    before, after = ("not reproduced", "reproduced") if claim in NOT_REPRODUCED else ("reproduced", "not reproduced")
+    assert verdict(claim) == before
+    if claim in MISTAKES:
+        MISTAKES[claim](monkeypatch)
+    assert verdict(claim, MISREAD[claim]() if claim in MISREAD else None) == after
+
+
+@pytest.mark.parametrize("mistake", BESIDES)
+def test_another_mistake_turns_the_verdict(mistake, monkeypatch):
+    claim, apply = BESIDES[mistake]
+    apply(monkeypatch)
+    assert verdict(claim) == "not reproduced"
+
+
+def test_a_pair_is_found_where_it_stands():
+    places, text, starts = pretext.placed([[[7, 8], [9, 7, 8]], [[9]]])
+    assert places == [[[0, 1], [2, 3, 4]], [[6]]] and text == "\7\b\t\7\b\0\t\0"
+    assert starts == [0, 0, 2, 2, 2, 5, 6, 7]
+    assert pretext.next_sentence(starts, 0) == 2 and pretext.next_sentence(starts, 4) == 5
+    assert pretext.follows(text, [0, 1], [2, 3], 0)
+    assert not pretext.follows(text, [0, 1], [3, 4], 0) and pretext.follows(text, [0, 1], [3, 4], 1)
+    assert not pretext.follows(text, [2, 3, 4], [6], 9)  # another document
+
+
+def test_all_characters_are_in_the_vocabulary():
+    vocab = wordpieces.with_characters({"[UNK]": 0, "a": 1}, ["ab", "文"])
+    assert vocab == {"[UNK]": 0, "a": 1, "b": 2, "文": 3, "##a": 4, "##b": 5, "##文": 6}
+
+
+def test_weight_and_bias_are_compared_together():
+    joined = heads_parity.by_module({"a.weight": torch.ones(2, 2), "a.bias": torch.zeros(2), "b.weight": torch.ones(1)})
+    assert {name: vector.tolist() for name, vector in joined.items()} == {"a": [1, 1, 1, 1, 0, 0], "b": [1]}

