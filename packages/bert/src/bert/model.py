@@ -47,10 +47,16 @@ class SelfAttention(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Float[Tensor, "batch seq hidden"], mask: Bool[Tensor, "#batch 1 #seq seq"] | None
-    ) -> Float[Tensor, "batch seq hidden"]:
-        """mask: True where a position may look; None for everywhere."""
-        q, k, v = (W(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for W in (self.W_Q, self.W_K, self.W_V))
+        self,
+        x: Float[Tensor, "batch seq hidden"] | Float[Tensor, "tokens hidden"],
+        mask: Bool[Tensor, "#batch 1 #seq seq"] | None,
+        packed: Packed | None = None,
+    ) -> Float[Tensor, "batch seq hidden"] | Float[Tensor, "tokens hidden"]:
+        """mask: True where a position may look; None for everywhere. packed: where x has the tokens alone."""
+        q, k, v = (W(x) for W in (self.W_Q, self.W_K, self.W_V))
+        if packed is not None:
+            q, k, v = (packed.spread(y) for y in (q, k, v))
+        q, k, v = (y.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for y in (q, k, v))
         if self.fused:
             heads = F.scaled_dot_product_attention(q, k, v, mask, self.dropout.p if self.training else 0.0)
         else:
@@ -58,7 +64,8 @@ class SelfAttention(nn.Module):
             if mask is not None:
                 scores = scores.masked_fill(~mask, -math.inf)
             heads = self.dropout(scores.softmax(-1)) @ v
-        return self.W_O(heads.transpose(1, 2).flatten(2))
+        heads = heads.transpose(1, 2).flatten(2)
+        return self.W_O(heads if packed is None else packed.pack(heads))
 
 
 class FeedForward(nn.Module):
@@ -69,8 +76,24 @@ class FeedForward(nn.Module):
         self.W_1 = nn.Linear(config.hidden_size, config.ff_size)
         self.W_2 = nn.Linear(config.ff_size, config.hidden_size)
 
-    def forward(self, x: Float[Tensor, "batch seq hidden"]) -> Float[Tensor, "batch seq hidden"]:
+    def forward(self, x: Float[Tensor, "*at hidden"]) -> Float[Tensor, "*at hidden"]:
         return self.W_2(F.gelu(self.W_1(x)))
+
+
+class Packed:
+    """The tokens of a padded batch one after another, without the padding: what acts on each position alone, which is
+    most of the arithmetic, need not compute it."""
+
+    def __init__(self, real: Bool[Tensor, "batch seq"]) -> None:
+        self.shape, self.places = real.shape, real.flatten().nonzero()[:, 0]
+
+    def pack(self, x: Float[Tensor, "batch seq hidden"]) -> Float[Tensor, "tokens hidden"]:
+        return x.flatten(0, 1).index_select(0, self.places)
+
+    def spread(self, x: Float[Tensor, "tokens hidden"]) -> Float[Tensor, "batch seq hidden"]:
+        """Zeros where the padding was."""
+        padded = x.new_zeros(self.shape.numel(), x.shape[-1])
+        return padded.index_copy(0, self.places, x).unflatten(0, self.shape)
 
 
 class EncoderLayer(nn.Module):
@@ -85,9 +108,13 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Float[Tensor, "batch seq hidden"], mask: Bool[Tensor, "#batch 1 #seq seq"] | None
-    ) -> Float[Tensor, "batch seq hidden"]:
-        x = self.attention_norm(x + self.dropout(self.attention(x, mask)))
+        self,
+        x: Float[Tensor, "batch seq hidden"] | Float[Tensor, "tokens hidden"],
+        mask: Bool[Tensor, "#batch 1 #seq seq"] | None,
+        packed: Packed | None = None,
+    ) -> Float[Tensor, "batch seq hidden"] | Float[Tensor, "tokens hidden"]:
+        """Arguments as SelfAttention's."""
+        x = self.attention_norm(x + self.dropout(self.attention(x, mask, packed)))
         return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
 
 
@@ -113,15 +140,22 @@ class Bert(nn.Module):
         """input_ids: [CLS] A [SEP] or [CLS] A [SEP] B [SEP], and padding. token_type_ids: 0 in A, 1 in B; None for 0
         everywhere. attention_mask: 1 or True for tokens, 0 or False for padding; None where there is none.
 
-        Returns the last layer's hidden states, and tanh(Wh + b) of the first position's. Those of padding mean nothing.
+        Returns the last layer's hidden states, and tanh(Wh + b) of the first position's. Those of padding mean nothing
+        (zeros where config.fused).
 
         Raises ValueError for ids or types out of range, shapes that differ, sequences over max_positions, a mask of
         other values than 0 and 1 or a row of it without a token.
         """
         mask = self._mask(input_ids, token_type_ids, attention_mask)
         x = self.embeddings(input_ids, token_type_ids)
+        packed = None
+        if self.config.fused and attention_mask is not None and not bool((attention_mask == 1).all()):
+            packed = Packed(attention_mask == 1)
+            x = packed.pack(x)
         for layer in self.encoder:
-            x = layer(x, mask)
+            x = layer(x, mask, packed)
+        if packed is not None:
+            x = packed.spread(x)
         return x, self.pooler(x[:, 0]).tanh()
 
     def _mask(
