@@ -176,6 +176,24 @@ def few_labels(results: dict[str, Any]) -> Figure:
     return drawing
 
 
+@figure("tuning", "large-sets-less-sensitive")
+def tuning(results: dict[str, Any]) -> Figure:
+    """Movie sentences with our small model: accuracy by share of warm-up, and by batch size."""
+    from papertest.figures import panels
+
+    drawing, axes = panels(2)
+    found = [sample["details"] for sample in results["large-sets-less-sensitive"].samples]
+    for axis, key, values in ((axes[0], "warm-up", "warm-ups"), (axes[1], "batch", "batches")):
+        band(axis, found[0][values], [run["tuning"][key] for run in found], "ours", "mean and range of the seeds")
+        axis.set(ylabel="accuracy, %")
+        axis.legend()
+    axes[0].set(title="By warm-up", xlabel="share of the steps", xticks=found[0]["warm-ups"])
+    axes[1].set(title="By batch size, two epochs each", xlabel="sentences a step", xscale="log")
+    axes[1].set_xticks(found[0]["batches"], [str(size) for size in found[0]["batches"]])
+    axes[1].minorticks_off()
+    return drawing
+
+
 @figure("positions", "minilm-parity")
 def positions(results: dict[str, Any]) -> Figure:
     """The similarity of real position embeddings, which are learned: neighbours are alike, as nobody told them."""

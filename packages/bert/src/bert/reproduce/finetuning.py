@@ -54,14 +54,15 @@ def fine_tune(
     batch: int,
     seed: int,
     head_rate: float | None = None,
+    warmup: float = WARMUP,
 ) -> None:
-    """Adam on all parameters, the rate up for a tenth of the steps and then down to 0; head_rate: the classifier's."""
+    """Adam on all parameters, the rate up for a share of the steps and then down to 0; head_rate: the classifier's."""
     feed = list(batches(examples, batch, epochs, seed))
     groups: list[dict[str, Any]] = [
         {"params": model.bert.parameters()},
         {"params": model.classifier.parameters(), "lr": head_rate or rate},
     ]
-    step = adam(model, groups, rate, len(feed))
+    step = adam(model, groups, rate, len(feed), warmup)
     device = next(model.parameters()).device
     model.train()
     for group in feed:
@@ -72,12 +73,14 @@ def fine_tune(
     model.eval()
 
 
-def adam(model: nn.Module, groups: list[dict[str, Any]], rate: float, steps: int) -> Callable[[Tensor], None]:
-    """A function that takes a step: the rate up for a tenth of them and then down to 0, gradients no longer than 1."""
+def adam(
+    model: nn.Module, groups: list[dict[str, Any]], rate: float, steps: int, warmup: float = WARMUP
+) -> Callable[[Tensor], None]:
+    """A function that takes a step: the rate up for a share of them and then down to 0, gradients no longer than 1."""
     optimizer = torch.optim.AdamW(groups, rate, weight_decay=DECAY, fused=True)
-    warmup = math.ceil(WARMUP * steps)
+    up = max(1, math.ceil(warmup * steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda done: min((done + 1) / warmup, (steps - done) / (steps - warmup + 1))
+        optimizer, lambda done: min((done + 1) / up, (steps - done) / (steps - up + 1))
     )
 
     def step(loss: Tensor) -> None:

@@ -22,7 +22,7 @@ from bert.heads import BertForClassification
 from bert.pretrained import load_pretrained
 from bert.reproduce.finetuning import fine_tune, tested
 from bert.reproduce.squad import SpanModel, Window, answers, read_squad, scores, train_spans, windows
-from bert.reproduce.text import Example
+from bert.reproduce.text import Example, ends_of
 
 WEIGHTS = "google-bert/bert-base-uncased"
 LENGTHS = {"glue": 128, "squad": 384}  # the authors' code
@@ -129,7 +129,7 @@ def tokenizer(folder: Path) -> Tokenizer:
 
 def glue_examples(rows: Sequence[tuple[str, str | None, int]], tokens: Tokenizer) -> list[Example]:
     """[CLS] A [SEP] B [SEP] of at most 128 tokens, cut at the end of the longer sentence."""
-    cls, sep = tokens.token_to_id("[CLS]"), tokens.token_to_id("[SEP]")
+    cls, sep = ends_of(tokens)
     sides = [
         [found.ids for found in tokens.encode_batch(texts, add_special_tokens=False)]
         for texts in ([first for first, _, _ in rows], [second or "" for _, second, _ in rows])

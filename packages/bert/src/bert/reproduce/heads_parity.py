@@ -45,12 +45,13 @@ def peer_of(model: BertForPreTraining) -> nn.Module:
     config = TheirConfig(
         vocab_size=c.vocab_size, num_hidden_layers=c.n_layers, hidden_size=c.hidden_size, num_attention_heads=c.n_heads,
         intermediate_size=c.ff_size, max_position_embeddings=c.max_positions, type_vocab_size=c.n_types,
-        layer_norm_eps=c.layer_norm_eps, attn_implementation="eager",
+        layer_norm_eps=c.layer_norm_eps,
     )  # fmt: skip
     weights: dict[str, Any] = {their_name(name, "bert."): tensor for name, tensor in model.state_dict().items()}
     tied = {"weight": "bert.embeddings.word_embeddings.weight", "bias": "cls.predictions.bias"}
     weights |= {f"cls.predictions.decoder.{name}": weights[other] for name, other in tied.items()}
     peer = TheirModel(config)
+    peer.set_attn_implementation("eager")
     peer.load_state_dict(weights)
     return peer.eval()
 

@@ -78,7 +78,8 @@ def published() -> Any:
     from transformers import BertModel
 
     config = json.loads((minilm() / "config.json").read_text("utf-8"))
-    peer = BertModel(TheirConfig(**config, attn_implementation="eager"))
+    peer = BertModel(TheirConfig(**config))
+    peer.set_attn_implementation("eager")
     weights = load_file(minilm() / "model.safetensors")
     weights.pop("embeddings.position_ids")  # a constant 0..511, no longer stored by transformers
     peer.load_state_dict(weights)

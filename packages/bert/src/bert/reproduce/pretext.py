@@ -34,9 +34,7 @@ def masking(run: Run) -> Measured:
     text = torch.randint(ORDINARY, VOCABULARY, (ROWS, LENGTH), generator=generator)
     ends = [torch.full((ROWS, n), token) for token, n in ((CLS, 1), (SEP, 1), (PAD, PADDING))]
     ids = torch.cat([ends[0], text, *ends[1:]], 1)
-    inputs, labels = mask_tokens(
-        ids, mask_id=MASK, vocab_size=VOCABULARY, special=(PAD, CLS, SEP), generator=generator
-    )
+    inputs, labels = mask_tokens(ids, mask_id=MASK, vocab_size=VOCABULARY, special=(PAD, CLS, SEP), generator=generator)
     chosen, special = labels == ids, ids < ORDINARY
     fates = {"mask": inputs == MASK, "keep": inputs == ids, "random": (inputs != MASK) & (inputs != ids)}
     counts = {fate: int((chosen & ~special & where).sum()) for fate, where in fates.items()}

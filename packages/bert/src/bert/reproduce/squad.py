@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from bert.model import Bert, initialise
 from bert.reproduce.finetuning import adam
-from bert.reproduce.text import Example, tensors
+from bert.reproduce.text import Example, ends_of, tensors
 
 STRIDE, QUESTION, ANSWER = 128, 64, 30  # tokens: the authors' code
 BEST = 20  # likeliest starts, and ends, that are looked at: theirs too
@@ -90,7 +90,7 @@ def read_squad(file: Path) -> list[Question]:
 
 def windows(questions: Sequence[Question], tokens: Tokenizer, length: int) -> list[Window]:
     """Every paragraph in windows of at most `length` tokens with the question, STRIDE tokens apart."""
-    cls, sep = tokens.token_to_id("[CLS]"), tokens.token_to_id("[SEP]")
+    cls, sep = ends_of(tokens)
     asked = tokens.encode_batch([each.question for each in questions], add_special_tokens=False)
     read = tokens.encode_batch([each.paragraph for each in questions], add_special_tokens=False)
     found: list[Window] = []
@@ -154,7 +154,7 @@ def answers(model: SpanModel, data: Sequence[Window], questions: Sequence[Questi
 
 
 def best_span(logits: Float[Tensor, "seq 2"], window: Window) -> tuple[float, tuple[int, int]]:
-    """Its score and its place in the paragraph, in characters; of at most ANSWER tokens, begun where it is seen best."""
+    """Its score, and its place in the paragraph in characters; at most ANSWER tokens, begun where it is seen best."""
     length = len(window.example.ids)
     inside: Bool[Tensor, " seq"] = torch.tensor(window.example.types) == 1
     inside[-1] = False  # [SEP]

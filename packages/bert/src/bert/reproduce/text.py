@@ -143,7 +143,9 @@ def task(name: str) -> Task:
     verses = verse_pairs()
     found: list[list[Example]] = []
     for part in (verses.train[:MOST], verses.dev, verses.test[:HELD_OUT]):
-        first, second = (_encoded([(pair[side], pair[2]) for pair in part]) for side in (0, 1))
+        first, second = (
+            _encoded(side) for side in ([(a, label) for a, _, label in part], [(b, label) for _, b, label in part])
+        )
         found.append([pack(a[:SIDE], b[:SIDE], label) for (a, label), (b, _) in zip(first, second, strict=True)])
     return Task(*found, n_labels=2)
 
@@ -151,6 +153,14 @@ def task(name: str) -> Task:
 def _encoded(texts: Sequence[tuple[str, int]]) -> list[tuple[list[int], int]]:
     found = text().tokenizer.encode_batch([each for each, _ in texts], add_special_tokens=False)
     return [(one.ids, label) for one, (_, label) in zip(found, texts, strict=True)]
+
+
+def ends_of(tokens: Tokenizer) -> tuple[int, int]:
+    """The ids of [CLS] and [SEP]; ValueError where the vocabulary lacks one."""
+    cls, sep = tokens.token_to_id("[CLS]"), tokens.token_to_id("[SEP]")
+    if cls is None or sep is None:
+        raise ValueError("the vocabulary must have [CLS] and [SEP]")
+    return cls, sep
 
 
 def tensors(

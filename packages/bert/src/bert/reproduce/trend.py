@@ -10,7 +10,7 @@ import torch
 from papertest.claims import Measured, Run, claim
 
 from bert.model import Bert
-from bert.reproduce.finetuning import Classifier, copy_of, fine_tune, frozen, tested
+from bert.reproduce.finetuning import WARMUP, Classifier, copy_of, fine_tune, frozen, tested
 from bert.reproduce.pretraining import LTR, QUICK, STEPS, config, pretrain
 from bert.reproduce.text import PAIRS, SENTENCES, Task, task
 from bert.reproduce.threads import one_thread
@@ -27,12 +27,22 @@ GRID = (2 / 3, 1.0, 5 / 3)  # times the best rate: the paper's 2e-5, 3e-5, 5e-5
 # Labels against which FEW is set, in as many epochs: in two epochs 200 labels are 26 steps, after which no rate of the
 # grid had left chance (pilot: 50.0 % at each), so nothing could be compared.
 MANY = 1500
+WARMUPS, BATCHES = (0.0, 0.1, 0.3), (8, 16, 32, 64)  # looked at beside the claims, on sentences
 EARLY, FIFTH = 0.1, 0.2  # checkpoints, of `pretraining.POINTS`
 FROM_SCRATCH = "from scratch"
 
 
 def fine_tuned(
-    run: Run, bert: Bert, name: str, *, trained: int, epochs: int = EPOCHS, rate: float = 1.0, restarts: int = RESTARTS
+    run: Run,
+    bert: Bert,
+    name: str,
+    *,
+    trained: int,
+    epochs: int = EPOCHS,
+    rate: float = 1.0,
+    restarts: int = RESTARTS,
+    batch: int = BATCH,
+    warmup: float = WARMUP,
 ) -> list[float]:
     """Test accuracy of some fine-tunings from the same weights, each with its own head, order and dropout.
 
@@ -45,7 +55,7 @@ def fine_tuned(
         torch.manual_seed(100 * run.seed + restart)
         model = Classifier(copy_of(bert), data.n_labels)
         fine_tune(model, data.train[start : start + trained], epochs=1 if run.quick else epochs,
-                  rate=rate * RATES[name], batch=BATCH, seed=100 * run.seed + restart)  # fmt: skip
+                  rate=rate * RATES[name], batch=batch, seed=100 * run.seed + restart, warmup=warmup)  # fmt: skip
         found.append(tested(model, data.test))
     return found
 
@@ -65,6 +75,7 @@ def train(run: Run, name: str) -> dict[str, Any]:
 
     accuracy: of both tasks after fine-tuning. checkpoints: the same at a tenth and at a fifth of the steps. frozen:
     of linear classifiers. few: of 200 labelled sentences. grid: of each learning rate, with few labels and with many.
+    tuning: of each share of warm-up, and of each batch size.
     """
     result: dict[str, Any] = {"checkpoints": {}}
 
@@ -89,13 +100,16 @@ def train(run: Run, name: str) -> dict[str, Any]:
         result["grid"] = {
             str(trained): [
                 statistics.mean(
-                    fine_tuned(
-                        run, bert, SENTENCES, trained=trained, epochs=FEW_EPOCHS, rate=rate, restarts=restarts
-                    )
+                    fine_tuned(run, bert, SENTENCES, trained=trained, epochs=FEW_EPOCHS, rate=rate, restarts=restarts)
                 )
                 for rate in GRID
             ]
             for trained, restarts in ((FEW, 2), (MANY, 1))
+        }
+        sentences: dict[str, Any] = {"trained": TRAINED[SENTENCES], "restarts": 1}
+        result["tuning"] = {
+            "warm-up": [fine_tuned(run, bert, SENTENCES, warmup=share, **sentences)[0] for share in WARMUPS],
+            "batch": [fine_tuned(run, bert, SENTENCES, batch=size, **sentences)[0] for size in BATCHES],
         }
     return result
 
@@ -206,6 +220,9 @@ def finetuned_against_frozen(run: Run) -> Measured:
 @claim("large-sets-less-sensitive")
 def large_sets_less_sensitive(run: Run) -> Measured:
     """Appendix A.3: the range of accuracy over three learning rates with few labels, minus that with many."""
-    grid: dict[str, list[float]] = run.shared(train, "base")["grid"]
+    base = run.shared(train, "base")
+    grid: dict[str, list[float]] = base["grid"]
     few, many = (max(grid[str(n)]) - min(grid[str(n)]) for n in (FEW, MANY))
-    return Measured(few - many, {"grid": grid, "rates": [RATES[SENTENCES] * x for x in GRID], "spread": [few, many]})
+    details: dict[str, Any] = {"grid": grid, "rates": [RATES[SENTENCES] * x for x in GRID], "spread": [few, many]}
+    details |= {"tuning": base["tuning"], "warm-ups": list(WARMUPS), "batches": list(BATCHES)}
+    return Measured(few - many, details)
