@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
@@ -146,17 +146,36 @@ class Bert(nn.Module):
         Raises ValueError for ids or types out of range, shapes that differ, sequences over max_positions, a mask of
         other values than 0 and 1 or a row of it without a token.
         """
-        mask = self._mask(input_ids, token_type_ids, attention_mask)
-        x = self.embeddings(input_ids, token_type_ids)
-        packed = None
-        if self.config.fused and attention_mask is not None and not bool((attention_mask == 1).all()):
-            packed = Packed(attention_mask == 1)
-            x = packed.pack(x)
+        x, mask, packed = self._embedded(input_ids, token_type_ids, attention_mask)
         for layer in self.encoder:
             x = layer(x, mask, packed)
         if packed is not None:
             x = packed.spread(x)
         return x, self.pooler(x[:, 0]).tanh()
+
+    def states(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        token_type_ids: Int[Tensor, "batch seq"] | None = None,
+        attention_mask: Bool[Tensor, "batch seq"] | Int[Tensor, "batch seq"] | None = None,
+    ) -> Iterator[Float[Tensor, "batch seq hidden"]]:
+        """What the embeddings and then each layer give. Arguments and errors as forward's."""
+        x, mask, packed = self._embedded(input_ids, token_type_ids, attention_mask)
+        yield x if packed is None else packed.spread(x)
+        for layer in self.encoder:
+            x = layer(x, mask, packed)
+            yield x if packed is None else packed.spread(x)
+
+    def _embedded(
+        self, ids: Tensor, types: Tensor | None, tokens: Tensor | None
+    ) -> tuple[Tensor, Bool[Tensor, "#batch 1 #seq seq"] | None, Packed | None]:
+        """What the layers take: the embeddings, without the padding of a fused model, and where to look."""
+        mask = self._mask(ids, types, tokens)
+        x = self.embeddings(ids, types)
+        if not self.config.fused or tokens is None or bool((tokens == 1).all()):
+            return x, mask, None
+        packed = Packed(tokens == 1)
+        return packed.pack(x), mask, packed
 
     def _mask(
         self, ids: Tensor, types: Tensor | None, tokens: Tensor | None

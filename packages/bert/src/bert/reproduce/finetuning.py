@@ -135,17 +135,11 @@ def features(bert: Bert, examples: Sequence[Example]) -> list[Float[Tensor, "exa
     """Each layer's states, averaged over the tokens of an example, the last layer at the end."""
     bert.eval()
     found = [torch.empty(len(examples), bert.config.hidden_size) for _ in bert.encoder]
-    states: list[Tensor] = []
-    hooks = [layer.register_forward_hook(lambda *call: states.append(call[2])) for layer in bert.encoder]
     for places in by_length(examples):
         ids, types, mask, _ = tensors([examples[i] for i in places])
-        states.clear()
-        bert(ids, types, mask)
         real = mask[..., None].float()
-        for layer, state in zip(found, states, strict=True):
+        for layer, state in zip(found, list(bert.states(ids, types, mask))[1:], strict=True):
             layer[places] = (state * real).sum(1) / real.sum(1)
-    for hook in hooks:
-        hook.remove()
     return found
 
 

@@ -11,27 +11,12 @@ from torch import Tensor, nn
 from papertest.claims import Measured, Run, claim
 from papertest.parity import relative_error
 
-from bert.model import Bert
 from bert.pretrained import load_pretrained
 from bert.reproduce.threads import one_thread
 from bert.reproduce.weights import minilm, verses
 from bert.wordpiece import WordPiece
 
 PAIRS, SHORT, BATCH = 100, 80, 50  # SHORT: characters of the verses that are embedded
-
-
-def layers(model: Bert, *inputs: Tensor) -> list[Tensor]:
-    """What the embeddings and each layer after them give."""
-    found: list[Tensor] = []
-
-    def keep(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        found.append(output)
-
-    hooks = [module.register_forward_hook(keep) for module in (model.embeddings, *model.encoder)]
-    model(*inputs)
-    for hook in hooks:
-        hook.remove()
-    return found
 
 
 @claim("minilm-parity")
@@ -56,8 +41,8 @@ def minilm_parity(run: Run) -> Measured:
         padding += int((~real).sum())
         theirs = peer(**named(*inputs), output_hidden_states=True).hidden_states
         for name, model in (("written out", written), ("fused", fused)):
-            ours = layers(model, *inputs)
-            errors = [relative_error(a[real], b[real]) for a, b in zip(ours, theirs, strict=True)]
+            pairs = zip(model.states(*inputs), theirs, strict=True)
+            errors = [relative_error(a[real], b[real]) for a, b in pairs]
             by_layer[name] = [max(pair) for pair in zip(errors, by_layer[name] or errors, strict=True)]
     texts = sorted([*first, *second], key=len)
     means: list[tuple[Tensor, Tensor]] = []
