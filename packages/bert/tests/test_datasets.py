@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from papertest.data import Carrier, DataError
+from papertest.data import Carrier
 
 from bert.reproduce import datasets
 from bert.reproduce.datasets import normalise

@@ -151,7 +151,7 @@ def test_half_precision_is_as_good_as_the_plain_formula(dtype):
 
 
 def test_a_fused_model_computes_nothing_for_padding():
-    """Its states there are zeros, and the layers that act on each position alone see as many rows as there are tokens."""
+    """Its states there are zeros, and what acts on each position alone sees as many rows as there are tokens."""
     model = small(fused=True)
     ids, types, mask = batch()
     rows = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 import unicodedata
 from functools import cache
 from typing import Any
@@ -71,14 +70,11 @@ def test_every_character_known_since_unicode_3_splits_as_in_the_library(lower):
 
 @pytest.mark.parametrize("lower", [True, False], ids=["uncased", "cased"])
 @pytest.mark.parametrize("text", [lines, chinese], ids=["English", "Chinese"])
-def test_10_000_real_lines_have_the_ids_of_the_library_within_5_seconds(text, lower):
+def test_10_000_real_lines_have_the_ids_of_the_library(text, lower):
     lines, fresh = text(), WordPiece(minilm() / "vocab.txt", lower)
     assert len(lines) == 10_000
-    start = time.process_time()
     found = [fresh.encode(line) for line in lines]
-    seconds = time.process_time() - start
     assert found == [e.ids for e in theirs(lower).encode_batch(lines, add_special_tokens=False)]
-    assert seconds < 5
 
 
 TEXT = st.text(st.one_of(st.sampled_from("aAzZé#[]' \n-"), st.sampled_from(KNOWN)), max_size=40)
