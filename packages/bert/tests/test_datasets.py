@@ -11,8 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from papertest.data import Carrier
-
 from bert.reproduce import datasets
 from bert.reproduce.datasets import normalise
 
@@ -274,17 +272,6 @@ def test_unknown_names():
         datasets.labelled("imdb")
     with pytest.raises(ValueError, match="'wiki' is unknown: it should be one of 'django', 'bible', 'newsgroups'"):
         datasets.sentence_pairs_corpus("wiki")
-
-
-CARRIERS = [each for each in vars(datasets).values() if isinstance(each, Carrier)]
-
-
-def test_carriers_are_pinned():
-    assert len(CARRIERS) == 5
-    for carrier in CARRIERS:
-        assert re.fullmatch("[0-9a-f]{64}", carrier.sha256), carrier.name
-        assert carrier.version
-        assert carrier.licence
 
 
 def test_tfidf_baseline_learns_from_words():
