@@ -161,6 +161,23 @@ def test_a_fused_model_computes_nothing_for_padding():
     assert rows == [mask.sum()] and not hidden[mask == 0].any() and hidden[mask == 1].all(-1).all()
 
 
+@pytest.mark.parametrize("causal", [False, True], ids=["both ways", "causal"])
+@pytest.mark.parametrize("fused", [False, True], ids=["formula", "fused"])
+def test_states_are_those_of_every_layer(fused, causal):
+    """The embeddings first, and at the end what the model gives; those between are transformers'."""
+    model = small(fused=fused, causal=causal, n_layers=3)
+    ids, types, mask = batch()
+    for given in (mask, None):
+        states = list(model.states(ids, types, given))
+        assert len(states) == 4 and torch.equal(states[-1], model(ids, types, given)[0])
+        theirs = peer(model)(ids, given, types, output_hidden_states=True).hidden_states
+        real = torch.ones_like(mask) == 1 if given is None else given == 1
+        for ours, other in zip(states, theirs, strict=True):
+            assert relative_error(ours[real], other[real]) < 1e-5
+    with pytest.raises(ValueError, match="input_ids must be from 0 to 22"):
+        next(model.states(ids + 23))
+
+
 def test_a_gradient_check_in_float64():
     model = small(n_layers=1, hidden_size=4, n_heads=2, d_ff=5).double()
     mask = (batch()[2] == 1)[:, None, None]
