@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+NEAR = 40  # places to either side that are drawn
 ROLES = {"no NSP": "ours", LTR: "peer"}
 
 
@@ -151,9 +152,11 @@ def size(results: dict[str, Any]) -> Figure:
     )
     ratio.set(title="Masked-LM perplexity over the larger's", xlabel="smaller model", ylabel="ratio")
     ratio.axhline(1, color="black", linewidth=0.8)
+    ratio.set_ylim(0, 1.6)
+    gain.set_ylim(0, 2.6)
     gain.set(title="Gain after fine-tuning", xlabel="larger model", ylabel="percentage points")
     for axis in (ratio, gain):
-        axis.legend()
+        axis.legend(loc="upper right")
     return drawing
 
 
@@ -177,8 +180,8 @@ def few_labels(results: dict[str, Any]) -> Figure:
     for labels, role in zip(found[0]["grid"], ("ours", "variant"), strict=True):
         band(rates, found[0]["rates"], [run["grid"][labels] for run in found], role, f"{labels} labels")
     rates.set(title="By learning rate", xlabel="learning rate", ylabel="accuracy, %")
-    for axis in (few, rates):
-        axis.legend(loc="upper left")
+    few.legend(loc="upper left")
+    rates.legend(loc="center left")
     return drawing
 
 
@@ -218,9 +221,11 @@ def positions(results: dict[str, Any]) -> Figure:
     image.set(title="Cosine of two position embeddings", xlabel="position", ylabel="position")
     image.grid(visible=False)
     drawing.colorbar(shown, ax=image, shrink=0.8)
+    around = range(-NEAR, NEAR + 1)
     for place, role in ((64, "ours"), (256, "peer"), (448, "variant")):
-        measured(lines, range(512), similarity[place].tolist(), role, f"with position {place}", marker="")
-    lines.set(title="Three of its rows", xlabel="position", ylabel="cosine")
+        row = similarity[place, place - NEAR : place + NEAR + 1]
+        measured(lines, around, row.tolist(), role, f"with position {place}", marker="")
+    lines.set(title="Three of its rows, near the diagonal", xlabel="places apart", ylabel="cosine")
     lines.legend()
     return drawing
 
