@@ -222,6 +222,7 @@ def test_half_of_the_data_is_not_taken_for_all(here, monkeypatch):
         gpu.glue_data("qnli")
     asked = hub(monkeypatch)
     assert (gpu.glue_data("qnli") / "dev.tsv").exists() and len(asked) == 2
+    assert [path.name for path in (here / "cache").iterdir()] == ["glue-qnli"]
 
 
 @pytest.mark.parametrize(
