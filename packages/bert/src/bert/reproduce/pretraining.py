@@ -113,7 +113,7 @@ def pretrain(
 def scores(model: BertForPreTraining, name: str, count: int) -> dict[str, float]:
     """On so many held-out pairs: nats of a token to be found, and the share of next sentences that are told right.
 
-    The pairs, and the masks of one strategy, are the same for all models and seeds.
+    The pairs are the same for all models and seeds; each model is asked as it was trained, with its own masks.
     """
     model.eval()
     generator = torch.Generator().manual_seed(0)
