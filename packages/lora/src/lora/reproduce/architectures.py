@@ -54,7 +54,7 @@ def roberta(size: str) -> Any:
     """RoBERTa base or large, as transformers builds it."""
     from transformers import RobertaConfig, RobertaModel
 
-    shape = {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1}
+    shape: dict[str, Any] = {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1}
     if size == "large":
         shape |= {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
     with torch.device("meta"):
@@ -65,13 +65,14 @@ def deberta_xxl() -> Any:
     """DeBERTa XXL (v2): 48 layers of width 1536, one set of projections for contents and positions."""
     from transformers import DebertaV2Config, DebertaV2Model
 
-    config = DebertaV2Config(
-        vocab_size=128100, hidden_size=1536, num_hidden_layers=48, num_attention_heads=24, intermediate_size=6144,
-        type_vocab_size=0, relative_attention=True, position_buckets=256, norm_rel_ebd="layer_norm",
-        share_att_key=True, pos_att_type="p2c|c2p", position_biased_input=False, conv_kernel_size=3, conv_act="gelu",
-    )  # fmt: skip
+    shape: dict[str, Any] = {
+        "vocab_size": 128100, "hidden_size": 1536, "num_hidden_layers": 48, "num_attention_heads": 24,
+        "intermediate_size": 6144, "type_vocab_size": 0, "relative_attention": True, "position_buckets": 256,
+        "norm_rel_ebd": "layer_norm", "share_att_key": True, "pos_att_type": "p2c|c2p",
+        "position_biased_input": False, "conv_kernel_size": 3, "conv_act": "gelu",
+    }  # fmt: skip
     with torch.device("meta"):
-        return DebertaV2Model(config)
+        return DebertaV2Model(DebertaV2Config(**shape))
 
 
 def with_lora(model: Any, r: int, targets: Sequence[str] = QUERY_VALUE) -> int:
