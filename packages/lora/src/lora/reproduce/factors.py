@@ -6,16 +6,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lora.adapt import layers_with
+
 Factors = tuple[Float[Tensor, "r k"], Float[Tensor, "d r"]]
 
 
 def factors(model: nn.Module, adapter: str = "default") -> dict[str, Factors]:
     """A and B of every layer that has this adapter: the parameters themselves and no copies."""
-    return {
-        name: (module.lora_A[adapter], module.lora_B[adapter])
-        for name, module in model.named_modules()
-        if hasattr(module, "lora_A") and adapter in module.lora_A
-    }
+    layers = layers_with(model, adapter)
+    return {name: (layer.lora_A[adapter], layer.lora_B[adapter]) for name, layer in layers.items()}
 
 
 @torch.no_grad()

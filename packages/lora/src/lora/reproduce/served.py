@@ -84,7 +84,8 @@ def merge_reversible(run: Run) -> Measured:
     value: dict[str, float] = {}
     subtracted: dict[str, float] = {}
     for dtype in (torch.float32, torch.bfloat16):
-        model = minilm()[0].to(dtype)
+        model: Any = minilm()[0]
+        model.to(dtype)
         weights = {name: p.detach().clone() for name, p in model.named_parameters()}
         kept = dict(model.named_parameters())
         for seed, adapter in enumerate(ADAPTERS):
