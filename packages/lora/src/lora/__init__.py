@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lora.adapt import add_lora, lora_state_dict, mark_trainable, merge_lora, set_adapter, unmerge_lora
     from lora.checkpoint import load_adapter, save_adapter
-    from lora.layers import LoRAConv1D, LoRAEmbedding, LoRALinear, LoRAMergedLinear
+    from lora.layers import LoRAConv1D, LoRAEmbedding, LoRALinear
+    from lora.merged import LoRAMergedLinear
 
 __all__ = [
     "LoRAConv1D",
@@ -28,7 +29,8 @@ __all__ = [
 _HOMES = {
     "adapt": ("add_lora", "lora_state_dict", "mark_trainable", "merge_lora", "set_adapter", "unmerge_lora"),
     "checkpoint": ("load_adapter", "save_adapter"),
-    "layers": ("LoRAConv1D", "LoRAEmbedding", "LoRALinear", "LoRAMergedLinear"),
+    "layers": ("LoRAConv1D", "LoRAEmbedding", "LoRALinear"),
+    "merged": ("LoRAMergedLinear",),
 }
 
 

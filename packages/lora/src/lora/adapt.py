@@ -9,7 +9,8 @@ from typing import Literal, TypeVar
 
 from torch import Tensor, nn
 
-from lora.layers import LoRAConv1D, LoRAEmbedding, LoRALayer, LoRALinear, LoRAMergedLinear, Pair, check_name, is_conv1d
+from lora.layers import LoRAConv1D, LoRAEmbedding, LoRALayer, LoRALinear, Pair, check_name, is_conv1d
+from lora.merged import LoRAMergedLinear
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -45,7 +46,7 @@ def add_lora(
     found: dict[str, nn.Module] = {}
     for target in names:
         found |= _named_by(model, target)
-    put(model, {name: (pair, enabled) for name in found}, adapter)
+    put(model, dict.fromkeys(found, pair), adapter, enabled)
     ranks = {name: min(layer.d, layer.k) for name, layer in lora_layers(model).items() if adapter in layer.pairs}
     name, rank = min(ranks.items(), key=lambda item: item[1])
     if r > rank:
@@ -82,7 +83,7 @@ def names_it(target: str, name: str) -> bool:
 
 
 def put(
-    model: nn.Module, wanted: Mapping[str, tuple[Pair, tuple[bool, ...] | None]], adapter: str
+    model: nn.Module, pairs: Mapping[str, Pair], adapter: str, enabled: tuple[bool, ...] | None = None
 ) -> dict[str, LoRALayer]:
     """Put a pair of this adapter into each layer of these names, make it the active one, and freeze the rest.
 
@@ -90,7 +91,7 @@ def put(
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     layers: dict[int, LoRALayer] = {}
-    for name, (pair, enabled) in wanted.items():
+    for name, pair in pairs.items():
         module = modules[name]
         try:
             if id(module) not in layers:
@@ -101,14 +102,14 @@ def put(
         if id(module) in layers and layers[id(module)] is not module:
             parent, _, last = name.rpartition(".")
             setattr(modules[parent], last, layers[id(module)])
-    for name, (pair, _) in wanted.items():
+    for name, pair in pairs.items():
         layer = layers[id(modules[name])]
         if adapter not in layer.pairs:
             layer.add_adapter(adapter, pair)
     _leave_fast_paths(model)
     set_adapter(model, adapter)
     mark_trainable(model)
-    return {name: layers[id(modules[name])] for name in wanted}
+    return {name: layers[id(modules[name])] for name in pairs}
 
 
 def _layer_for(module: nn.Module, pair: Pair, adapter: str, enabled: tuple[bool, ...] | None) -> LoRALayer:

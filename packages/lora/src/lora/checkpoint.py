@@ -20,7 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lora.adapt import Model, check_new, layers_with, names_it, put
-from lora.layers import LoRAEmbedding, LoRALayer, LoRAMergedLinear, Pair, is_conv1d
+from lora.layers import LoRAEmbedding, LoRALayer, Pair, is_conv1d
+from lora.merged import LoRAMergedLinear
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -137,22 +138,20 @@ def load_adapter(model: Model, path: str | os.PathLike[str], adapter: str = "def
     except SafetensorError as error:
         raise ValueError(f"{folder / WEIGHTS} is damaged or cut short: {error}") from None
     factors = _factors(model, config, tensors, folder)
-    wanted: dict[str, tuple[Pair, None]] = {}
-    for name, (A, B) in factors.items():
-        pair, layer = _pair(config, name, len(A), folder), model.get_submodule(name)
+    pairs: dict[str, Pair] = {}
+    for name, (a, b) in factors.items():
+        pairs[name], layer = _pair(config, name, len(a), folder), model.get_submodule(name)
         if isinstance(layer, LoRAMergedLinear):
-            lora_B = layer.parts(B)
-            if lora_B is None:
+            of_parts = layer.parts(b)
+            if of_parts is None:
                 raise ValueError(f"{folder} is not an adapter of this model: {name} is a LoRAMergedLinear with parts "
                                  f"{layer.enabled} enabled, and B is not in such parts")  # fmt: skip
-            n = sum(layer.enabled)
-            pair, factors[name] = Pair(pair.r // n, pair.alpha / n, pair.dropout), (A, lora_B)
-        wanted[name] = (pair, None)
-    layers = put(model, wanted, adapter)
+            factors[name], pairs[name] = (a, of_parts), layer.pair_of_part(pairs[name])
+    layers = put(model, pairs, adapter)
     with torch.no_grad():
-        for name, (A, B) in factors.items():
-            layers[name].lora_A[adapter].copy_(A)
-            layers[name].lora_B[adapter].copy_(B)
+        for name, (a, b) in factors.items():
+            layers[name].lora_A[adapter].copy_(a)
+            layers[name].lora_B[adapter].copy_(b)
     return model
 
 

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lora import function
+from lora.function import lora_linear
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Pair:
 
     def __post_init__(self) -> None:
         """Raises ValueError for what is out of range."""
-        if not isinstance(self.r, int) or isinstance(self.r, bool) or self.r < 1:
+        if type(self.r) is not int or self.r < 1:  # True is an int too
             raise ValueError(f"r must be a whole number of at least 1, got {self.r!r}")
         if not _is_number(self.alpha) or not 0 < self.alpha < math.inf:
             raise ValueError(f"alpha must be a positive number, got {self.alpha!r}")
@@ -64,9 +64,9 @@ class LoRALayer(nn.Module):
     Raises ValueError for a base that it is not made for, and as `Pair` does.
     """
 
-    weight: nn.Parameter
-    bias: nn.Parameter | None
-    W_0: Tensor | None
+    weight: Tensor
+    bias: Tensor | None
+    kept: Tensor | None  # W_0, while merged
     transposed = False
     kind = ""
     """The class of the base, in words."""
@@ -87,7 +87,7 @@ class LoRALayer(nn.Module):
         self.__dict__.update(vars(base))
         for registry in ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"):
             self.__dict__[registry] = copy.copy(vars(base)[registry])  # what is registered below is not for the base
-        self.register_buffer("W_0", None, persistent=False)  # while merged; a buffer, so that `to` moves it
+        self.register_buffer("kept", None, persistent=False)  # a buffer, so that `to` moves it
         self.lora_A, self.lora_B = nn.ParameterDict(), nn.ParameterDict()
         self.pairs: dict[str, Pair] = {}
         self.active: str | None = None
@@ -148,7 +148,7 @@ class LoRALayer(nn.Module):
 
     @property
     def merged(self) -> bool:
-        return self.W_0 is not None
+        return self.kept is not None
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -157,27 +157,28 @@ class LoRALayer(nn.Module):
             raise ValueError("is merged already" if self.merged else "has no active adapter to merge")
         W_0, delta_W = self.weight.data, self.delta_W(self.active)
         self.weight.data = (W_0.to(delta_W.dtype) + (delta_W.T if self.transposed else delta_W)).to(W_0.dtype)
-        self.W_0 = W_0
+        self.kept = W_0
 
     def unmerge(self) -> None:
         """W_0 itself comes back: not W − s B A, which would be a rounding away from it."""
-        if self.W_0 is None:
+        if self.kept is None:
             raise ValueError("is not merged")
-        self.weight.data, self.W_0 = self.W_0, None
+        self.weight.data, self.kept = self.kept, None
 
-    def pair_in_use(self) -> Pair | None:
-        """The active pair where it has to be added to what the weight gives, or None.
+    def in_use(self) -> str | None:
+        """The active adapter where its pair has to be added to what the weight gives, or None.
 
-        Raises ValueError in training with a merged pair: no gradient would reach A and B.
+        Raises ValueError in training with a merged one: no gradient would reach A and B.
         """
-        if self.active is None:
-            return None
-        if not self.merged:
-            return self.pairs[self.active]
+        if self.active is None or not self.merged:
+            return self.active
         if self.training and torch.is_grad_enabled() and self.lora_A[self.active].requires_grad:
             raise ValueError(f"adapter {self.active!r} is merged and cannot be trained: call unmerge_lora(model), or "
                              "model.eval() to use it")  # fmt: skip
         return None
+
+    def dropout_in_use(self, adapter: str) -> float:
+        return self.pairs[adapter].dropout if self.training else 0.0
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         if self.merged and any(key.startswith(prefix) for key in state_dict):
@@ -201,7 +202,7 @@ def _is_plain(base: nn.Module) -> str | None:
     """Why the weight of `base` is not one that Eq. 3 can be written with; None where it is."""
     if "forward" in vars(base):
         return "has a forward of its own put over that of its class"
-    weight = base._parameters.get("weight")  # not base.weight: a parametrised weight is computed and has no place
+    weight = dict(base.named_parameters(recurse=False)).get("weight")  # not base.weight, which may be computed
     if weight is None or nn.parameter.is_lazy(weight):
         return "has no weight of its own, or none yet"
     if not weight.is_floating_point():
@@ -214,19 +215,18 @@ def is_conv1d(base: nn.Module) -> bool:
     return type(base).__name__ == "Conv1D" and hasattr(base, "nf") and cast(Tensor, base.weight).ndim == 2
 
 
-class _Dense(LoRALayer):
-    """Eq. 3."""
+class Dense(LoRALayer):
+    """What has Eq. 3 as its forward pass."""
 
     def forward(self, x: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch d"]:
-        W_0 = self.weight.T if self.transposed else self.weight
-        pair = self.pair_in_use()
-        if pair is None:
+        W_0, adapter = self.weight.T if self.transposed else self.weight, self.in_use()
+        if adapter is None:
             return F.linear(x, W_0, self.bias)
-        A, B = (factor.to(W_0.dtype) for factor in self.factors(cast(str, self.active)))
-        return function.lora_linear(x, W_0, self.bias, A, B, pair.s, pair.dropout if self.training else 0.0)
+        A, B = (factor.to(W_0.dtype) for factor in self.factors(adapter))
+        return lora_linear(x, W_0, self.bias, A, B, self.pairs[adapter].s, self.dropout_in_use(adapter))
 
 
-class LoRALinear(_Dense, nn.Linear):
+class LoRALinear(Dense, nn.Linear):
     """In place of an nn.Linear."""
 
     kind = "an nn.Linear"
@@ -240,7 +240,7 @@ class LoRALinear(_Dense, nn.Linear):
         return _is_plain(base)
 
 
-class LoRAConv1D(_Dense):
+class LoRAConv1D(Dense):
     """In place of transformers' Conv1D, as in GPT-2."""
 
     kind = "a Conv1D"
@@ -250,71 +250,6 @@ class LoRAConv1D(_Dense):
     @classmethod
     def refuses(cls, base: nn.Module) -> str | None:
         return _is_plain(base) if is_conv1d(base) else f"is a {type(base).__name__}"
-
-
-class LoRAMergedLinear(_Dense):
-    """In place of a layer that computes several equal parts at once, of which only some are adapted.
-
-    GPT-2's c_attn, an nn.Linear or a Conv1D, is q, k and v in one; `enabled=(True, False, True)` adapts W_q and W_v,
-    as the paper does. Each adapted part i has A_i and B_i of its own, so that
-
-        delta_W rows of part i = s B_i A_i,  and 0 in the parts that are not enabled.
-
-    lora_A stacks the n A_i as (n r, k), lora_B the n B_i as (n d_part, r).
-    """
-
-    kind = "an nn.Linear or a Conv1D"
-
-    def __init__(
-        self,
-        base: nn.Module,
-        enabled: tuple[bool, ...],
-        r: int = 8,
-        alpha: float = 16,
-        dropout: float = 0.0,
-        *,
-        adapter: str = "default",
-    ) -> None:
-        """enabled: one for each part. Raises ValueError where none is True, or the base has no such parts."""
-        pair = Pair(r, alpha, dropout)
-        self._take_place_of(base)
-        self.transposed = is_conv1d(base)
-        self.enabled = tuple(enabled)
-        if not any(self.enabled) or not all(isinstance(part, bool) for part in self.enabled):
-            raise ValueError(f"enabled must be True or False for each part, and True for one at least, got {enabled!r}")
-        if self.d % len(self.enabled):
-            raise ValueError(f"enabled must have as many parts as divide the {self.d} outputs of base, got {enabled!r}")
-        self.add_adapter(adapter, pair)
-        self.activate(adapter)
-
-    @classmethod
-    def refuses(cls, base: nn.Module) -> str | None:
-        return LoRAConv1D.refuses(base) if is_conv1d(base) else LoRALinear.refuses(base)
-
-    def shapes(self, r: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        n = sum(self.enabled)
-        return (n * r, self.k), (n * self.d // len(self.enabled), r)
-
-    def factors(self, adapter: str) -> tuple[Float[Tensor, "nr k"], Float[Tensor, "d nr"]]:
-        """One pair of rank n r for the whole matrix: the A_i stacked, the B_i in blocks, and zeros around them."""
-        A, B = self.lora_A[adapter], self.lora_B[adapter]
-        blocks = iter(torch.block_diag(*B.chunk(sum(self.enabled))).chunk(sum(self.enabled)))
-        zero = B.new_zeros(self.d // len(self.enabled), len(A))
-        return A, torch.cat([next(blocks) if part else zero for part in self.enabled])
-
-    def whole_pair(self, adapter: str) -> Pair:
-        n, pair = sum(self.enabled), self.pairs[adapter]
-        return Pair(n * pair.r, n * pair.alpha, pair.dropout)
-
-    def parts(self, B: Float[Tensor, "d nr"]) -> Float[Tensor, "nd_part r"] | None:
-        """The inverse of `factors`: lora_B of a B that is in blocks; None for one that is not."""
-        n = sum(self.enabled)
-        if B.shape[1] % n:
-            return None
-        rows = torch.cat([rows for rows, part in zip(B.chunk(len(self.enabled)), self.enabled, strict=True) if part])
-        r, d = B.shape[1] // n, len(rows) // n
-        lora_B = torch.cat([rows[i * d : (i + 1) * d, i * r : (i + 1) * r] for i in range(n)])
-        return lora_B if lora_B.count_nonzero() == B.count_nonzero() else None
 
 
 class LoRAEmbedding(LoRALayer, nn.Embedding):
@@ -330,7 +265,7 @@ class LoRAEmbedding(LoRALayer, nn.Embedding):
 
     @classmethod
     def refuses(cls, base: nn.Module) -> str | None:
-        if type(base).forward is not nn.Embedding.forward:
+        if not isinstance(base, nn.Embedding) or type(base).forward is not nn.Embedding.forward:
             return f"is a {type(base).__name__}"
         if base.max_norm is not None:
             return f"has max_norm={base.max_norm}, with which a forward pass writes to W_0"
@@ -347,10 +282,10 @@ class LoRAEmbedding(LoRALayer, nn.Embedding):
 
     def forward(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch d"]:
         h = F.embedding(ids, self.weight, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)
-        pair = self.pair_in_use()
-        if pair is None:
+        adapter = self.in_use()
+        if adapter is None:
             return h
-        A, B = (factor.to(h.dtype) for factor in self.factors(cast(str, self.active)))
-        dropout = pair.dropout if self.training else 0.0
+        A, B = (factor.to(h.dtype) for factor in self.factors(adapter))
         Ax = F.embedding(ids, A.T, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)
-        return h + pair.s * F.linear(F.dropout(Ax, dropout, dropout > 0), B)
+        dropout = self.dropout_in_use(adapter)
+        return h + self.pairs[adapter].s * F.linear(F.dropout(Ax, dropout, dropout > 0), B)
