@@ -31,27 +31,28 @@ MEDIUM = Shape()
 SMALL = Shape(64, 2, 2, 512)  # for --quick
 R, ALPHA = 4, 32  # Table 11
 AFTER = {"adapter_l": ("mlp.c_proj",), "adapter_h": ("attn.c_proj", "mlp.c_proj")}
-ONLINE = (1, 128, 11e6)  # batch, length, parameters of the adapter layers: Table 1's last column
+ONLINE = (1, 128, 11e6)  # batch, length, parameters of the adapter layers: Table 1's last column; less in SMALL
 SETTINGS = ((32, 512, 0.5e6), (16, 256, 11e6), ONLINE)
 
 
 def gpt2(shape: Shape, device: str, dtype: torch.dtype) -> GPT2LMHeadModel:
     """Random weights."""
-    config: dict[str, Any] = shape._asdict()
-    return GPT2LMHeadModel(GPT2Config(**config, use_cache=False)).to(device, dtype).eval()  # pyright: ignore[reportArgumentType]
+    config: dict[str, Any] = {**shape._asdict(), "use_cache": False, "bos_token_id": None, "eos_token_id": None}
+    return GPT2LMHeadModel(GPT2Config(**config)).to(device, dtype).eval()  # pyright: ignore[reportArgumentType]
 
 
 def with_adapters(base: nn.Module, kind: str, shape: Shape, parameters: float) -> tuple[nn.Module, int]:
     """A model on the base's own weights, with Adapter-L or Adapter-H put in; and their number of parameters."""
     model = deepcopy(base, {id(p): p for p in base.parameters()})
     layers, norm = shape.n_layer * len(AFTER[kind]), kind == "adapter_l"
-    width = width_for(parameters, layers, shape.n_embd, norm=norm)
+    share = shape.n_layer * shape.n_embd**2 / (MEDIUM.n_layer * MEDIUM.n_embd**2)
+    width = width_for(share * parameters, layers, shape.n_embd, norm=norm)
     return model, insert(model, AFTER[kind], shape.n_embd, width, norm=norm)
 
 
 def merged(base: nn.Module) -> nn.Module:
     """A copy of the base with LoRA merged into it, moved off zero."""
-    model = add_lora(deepcopy(base), ("c_attn",), R, ALPHA)
+    model = add_lora(deepcopy(base), ("c_attn",), R, ALPHA, enabled=(True, False, True))
     for parameter in model.parameters():
         if parameter.requires_grad:
             nn.init.normal_(parameter, std=0.02)

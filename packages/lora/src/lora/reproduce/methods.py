@@ -62,7 +62,7 @@ METHODS[lora_name("v", 8)] = Method(LORA_RATE, targets=("value",), r=8)
 
 def prepare(model: Classifier, method: Method) -> int:
     """Set what is trained; the number of trained parameters but the classifier's, which is trained in any case."""
-    model.bert.pooler = None  # the mean of the states does not pass it
+    model.bert.register_module("pooler", None)  # the mean of the states does not pass it
     if method.targets:
         add_lora(model.bert, method.targets, method.r, ALPHA)
     else:

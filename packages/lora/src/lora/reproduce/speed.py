@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import peft
 import torch
@@ -17,7 +18,7 @@ from papertest.counting import peak_memory
 
 from lora import add_lora, load_adapter, save_adapter, set_adapter
 from lora.reproduce.models import smollm2
-from lora.reproduce.steps import Step, step, step_of, total_memory
+from lora.reproduce.steps import Step, step, total_memory
 from lora.reproduce.threads import one_thread
 
 BATCH, LENGTH = 4, 64
@@ -32,7 +33,8 @@ def tokens(run: Run) -> Tensor:
 
 def ours(ids: Tensor, targets: Sequence[str]) -> Step:
     """A training step of a SmolLM2 of its own; of all its parameters where no targets are given."""
-    return step_of(smollm2()[0], ids, targets, R, ALPHA)
+    model = smollm2()[0]
+    return step(add_lora(model, targets, R, ALPHA) if targets else model, ids)
 
 
 def theirs(ids: Tensor, targets: Sequence[str]) -> Step:
@@ -76,3 +78,33 @@ def peft_step(run: Run) -> Measured:
         found[name] = {**ratio.as_dict(), "bytes": memory}
     every = found["all"]
     return Measured({"speed": every["median"], "memory": every["bytes"][0] / every["bytes"][1]}, found)
+
+
+@claim("peft-switch")
+@one_thread()
+def peft_switch(run: Run) -> Measured:
+    """From one adapter on query and value to another, against `load_adapter`, on one thread.
+
+    `peft`, in the details: peft's own loading, over an adapter that is there.
+    """
+    names, count = itertools.cycle("ab"), itertools.count()
+    with tempfile.TemporaryDirectory() as folder:
+        model, config = smollm2()[0], peft.LoraConfig(r=R, lora_alpha=ALPHA, target_modules=list(QUERY_VALUE))
+        for adapter in "ab":
+            add_lora(model, QUERY_VALUE, R, ALPHA, adapter=adapter)
+            save_adapter(model, Path(folder) / adapter, adapter)
+        theirs = peft.get_peft_model(smollm2()[0], config)
+
+        def switch() -> None:
+            set_adapter(model, next(names))
+
+        def load() -> None:
+            load_adapter(model, Path(folder) / "a", f"loaded_{next(count)}")
+
+        def load_with_peft() -> None:
+            theirs.load_adapter(str(Path(folder) / "a"), "default", is_trainable=True)
+
+        pairs = 3 if run.quick else 15
+        ratio = bench.paired(switch, load, pairs=pairs, device=run.device)
+        beside = bench.paired(switch, load_with_peft, pairs=pairs, device=run.device)
+    return Measured(ratio.median, {**ratio.as_dict(), "peft": beside.as_dict()})

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from papertest.counting import peak_memory
 
-from lora import add_lora
-
 
 class Step(NamedTuple):
     """`run` takes a step: forward, backward, Adam's update."""
@@ -22,15 +20,8 @@ class Step(NamedTuple):
     optimizer: torch.optim.Optimizer
 
 
-def step_of(model: nn.Module, ids: Int[Tensor, "batch seq"], targets: Sequence[str], r: int, alpha: float) -> Step:
-    """Of LoRA on these targets, or of full fine-tuning where there are none."""
-    if targets:
-        add_lora(model, tuple(targets), r, alpha)
-    return step(model, ids)
-
-
 def step(model: nn.Module, ids: Int[Tensor, "batch seq"]) -> Step:
-    """Of whatever the model trains."""
+    """Of what the model trains: Adam, and the loss of the next token."""
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-4, fused=True)
 
     def run() -> None:

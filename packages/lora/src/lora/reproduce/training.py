@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from papertest import counting
 from papertest.claims import Run
 
 from lora.reproduce.data import CHINESE, ENGLISH, Text, labelled
@@ -128,11 +129,14 @@ def accuracy(model: Classifier, examples: Sequence[Example]) -> float:
 def trained(run: Run, name: str, language: str, seed: int) -> tuple[Classifier, dict[str, Any]]:
     """One classifier, and what is kept of it: its accuracy in percent, and how many parameters were trained.
 
+    trained: without the classifier's. percent: with them, of MiniLM's and its.
+
     seed: of the classifier, of LoRA's start and of the order; the examples are those of `run.seed`.
     """
     found = data(language, run.seed, quick=run.quick)
     model = classifier(seed)
-    whole = sum(parameter.numel() for parameter in model.bert.parameters())
+    whole = counting.parameters(model)
     count = prepare(model, METHODS[name])
+    percent = 100 * counting.parameters(model, trainable=True) / whole
     fit(model, METHODS[name], found.train, seed, 1 if run.quick else EPOCHS)
-    return model, {"accuracy": accuracy(model, found.test), "trained": count, "percent": 100 * count / whole}
+    return model, {"accuracy": accuracy(model, found.test), "trained": count, "percent": percent}

@@ -1,4 +1,4 @@
-"""Trend claims on MiniLM: Tables 2, 3, 5 and 6 on labelled sentences, and what Section 7 finds in the trained A and B."""
+"""Trend claims on MiniLM: Tables 2, 3, 5 and 6 on labelled sentences, and what Section 7 finds in trained A and B."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def ahead_of(run: Run, other: str, *shown: str) -> tuple[dict[str, float], dict[
 
 @claim("close-to-full")
 def close_to_full(run: Run) -> Measured:
-    """Table 2: LoRA minus full fine-tuning. The share counts the classifier as trained."""
+    """Table 2: LoRA minus full fine-tuning."""
     value, details = ahead_of(run, FULL)
     lora, full = kept(run, LORA), kept(run, FULL)
     details["trained"] = {LORA: lora["trained"], FULL: full["trained"]}
