@@ -29,6 +29,7 @@ def test_lora_counts_as_section_5_1_has_it(targets, r):
     layers, d_model = architectures.SIZES["gpt3"][:2]
     counted = architectures.with_lora(architectures.gpt("gpt3"), r, targets)
     assert counted == architectures.lora_formula(layers * len(targets), d_model, r)
+    assert counted == architectures.gpt3_lora(r, targets)
 
 
 @pytest.mark.parametrize("norm", [False, True])

@@ -50,6 +50,13 @@ def gpt(size: str) -> Decoder:
         return Decoder(*SIZES[size])
 
 
+def gpt3_lora(r: int, targets: Sequence[str]) -> int:
+    """Trainable parameters of LoRA on GPT-3: of one layer, times the 96 layers, which are alike."""
+    layers, *shape = SIZES["gpt3"]
+    with torch.device("meta"):
+        return layers * with_lora(Decoder(1, *shape), r, targets)
+
+
 def roberta(size: str) -> Any:
     """RoBERTa base or large, as transformers builds it."""
     from transformers import RobertaConfig, RobertaModel

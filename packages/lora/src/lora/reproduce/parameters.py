@@ -17,6 +17,7 @@ from lora.reproduce.architectures import (
     biases,
     deberta_xxl,
     gpt,
+    gpt3_lora,
     lora_formula,
     prefix,
     roberta,
@@ -159,7 +160,7 @@ def params_adapters(run: Run) -> Measured:
 def params_ranks(run: Run) -> Measured:
     """Table 15: 10^6 parameters of LoRA on GPT-3 for the runs of Table 6."""
     runs = {"v": (V, (2,)), "q_v": (QUERY_VALUE, (1, 2, 4, 8, 64)), "q_k_v_o": (ATTENTION, (1, 2, 4, 64))}
-    counts = {name: [with_lora(gpt("gpt3"), r, targets) for r in ranks] for name, (targets, ranks) in runs.items()}
+    counts = {name: [gpt3_lora(r, targets) for r in ranks] for name, (targets, ranks) in runs.items()}
     return Measured({name: [c / 1e6 for c in row] for name, row in counts.items()}, {"parameters": counts})
 
 
@@ -167,7 +168,7 @@ def params_ranks(run: Run) -> Measured:
 def params_budgets_text(run: Run) -> dict[str, float]:
     """Appendix D.4: 10^6 parameters of LoRA on GPT-3 with the ranks that the text gives for its two budgets."""
     ranks = {"q_v_1": (QUERY_VALUE, 1), "v_2": (V, 2), "q_v_8": (QUERY_VALUE, 8), "q_k_v_o_2": (ATTENTION, 2)}
-    return millions({name: with_lora(gpt("gpt3"), r, targets) for name, (targets, r) in ranks.items()})
+    return millions({name: gpt3_lora(r, targets) for name, (targets, r) in ranks.items()})
 
 
 @claim("params-budget")
@@ -177,7 +178,7 @@ def params_budget(run: Run) -> Measured:
     counts = {}
     for column in columns:  # such as "q,v r 4"
         letters, _, r = column.split(" ")
-        counts[column] = with_lora(gpt("gpt3"), int(r), [f"{letter}_proj" for letter in letters.split(",")])
+        counts[column] = gpt3_lora(int(r), [f"{letter}_proj" for letter in letters.split(",")])
     least, largest = min(counts.values()), max(counts.values())
     value = {"least": least / 1e6, "largest": largest / 1e6, "difference": (largest - least) / 1e6}
     return Measured(value, {"parameters": counts})
