@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 
 def plain(
@@ -36,67 +35,60 @@ def lora_linear(
     s: float,
     dropout: float = 0.0,
 ) -> Float[Tensor, "*batch d"]:
-    """`plain`, by `Fused` where that holds: W_0 and b frozen, one dtype, no autocast, no dropout."""
+    """`plain`, by `Fused` where that holds: W_0 and b frozen, one dtype, no autocast, no torch.func, no dropout."""
     frozen = not W_0.requires_grad and (b is None or not b.requires_grad)
     one_dtype = x.dtype == W_0.dtype == A.dtype and not torch.is_autocast_enabled(x.device.type)
-    if frozen and one_dtype and not dropout:
-        return Fused.apply(x, W_0, b, A, B, s)[0]
-    return plain(x, W_0, b, A, B, s, dropout)
+    transformed = torch._C._are_functorch_transforms_active()  # pyright: ignore[reportPrivateUsage]  (no public name)
+    if dropout or transformed or not frozen or not one_dtype:
+        return plain(x, W_0, b, A, B, s, dropout)
+    return Fused.apply(x, W_0, b, A, B, s)
 
 
 class Fused(torch.autograd.Function):
-    """`plain` for frozen W_0 and b, without its temporaries, and with its backward pass written out. It can be
-    differentiated once; a second time raises RuntimeError.
+    """`plain` for frozen W_0 and b, without its temporaries, and with its backward pass written out.
 
     Let u = s A x and g = s Bᵀ dh, of r numbers a token, where the scale costs next to nothing. Then
 
         h  = W_0 x + B u         added in place: no B u of its own, no scaled copy of it, no sum
         dx = W_0ᵀ dh + Aᵀ g      likewise
-        dB = dh uᵀ,  dA = g xᵀ   summed over the tokens
+        dA = g xᵀ,  dB = dh uᵀ   summed over the tokens
 
     Kept for the backward pass are x and u alone. u and g lie as (r, tokens), because matrix libraries are about twice
     as fast at a product of few rows as at one of few columns.
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(
+        ctx: Any,
         x: Float[Tensor, "*batch k"],
         W_0: Float[Tensor, "d k"],
         b: Float[Tensor, " d"] | None,
         A: Float[Tensor, "r k"],
         B: Float[Tensor, "d r"],
         s: float,
-    ) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "r tokens"]]:
-        h = F.linear(x, W_0, b)
-        u = (A @ x.reshape(-1, x.shape[-1]).T).mul_(s)
-        h.view(-1, h.shape[-1]).addmm_(u.T, B.T)
-        return h, u
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        x, W_0, _, A, B, ctx.s = inputs
-        _, u = output
-        ctx.mark_non_differentiable(u)
-        ctx.set_materialize_grads(False)
+    ) -> Float[Tensor, "*batch d"]:
+        rows = x.reshape(-1, W_0.shape[1])
+        h = rows @ W_0.T if b is None else torch.addmm(b, rows, W_0.T)
+        u = (A @ rows.T).mul_(s)
+        h.addmm_(u.T, B.T)
         ctx.save_for_backward(x, W_0, A, B, u)
+        ctx.s = s
+        return h.view(*x.shape[:-1], W_0.shape[0])
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dh: Float[Tensor, "*batch d"] | None, _: None) -> tuple[Tensor | None, ...]:
-        if dh is None:
-            return (None,) * 6
+    def backward(ctx: Any, dh: Float[Tensor, "*batch d"]) -> tuple[Tensor | None, ...]:
         x, W_0, A, B, u = ctx.saved_tensors
         needs_x, _, _, needs_A, needs_B, _ = ctx.needs_input_grad
-        dh = dh.reshape(-1, dh.shape[-1])
+        rows, dh = x.reshape(-1, W_0.shape[1]), dh.reshape(-1, W_0.shape[0])
+        if torch.is_grad_enabled():  # for a second derivative u has to be what it was made from
+            u = ctx.s * (A @ rows.T)
         dx = dA = dB = None
-        if needs_B:
-            dB = (u @ dh).T
         if needs_x or needs_A:
             g = (B.T.contiguous() @ dh.T).mul_(ctx.s)
-            if needs_A:
-                dA = g @ x.reshape(-1, x.shape[-1])
             if needs_x:
                 dx = (dh @ W_0).addmm_(g.T, A).view(x.shape)
+            if needs_A:
+                dA = g @ rows
+        if needs_B:
+            dB = (u @ dh).T
         return dx, None, None, dA, dB, None
