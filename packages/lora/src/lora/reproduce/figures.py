@@ -29,17 +29,18 @@ def parameters(results: dict[str, Any]) -> Figure:
         rows += [
             (f"{model} {key.replace('_', ' ')}", value, result.reported[key]) for key, value in result.value.items()
         ]
-    ranks = results["params-ranks"]
-    for part, counts in ranks.value.items():
-        pairs = zip(counts, ranks.reported[part], strict=True)
-        rows += [(f"GPT-3 {part.replace('_', ',')}, run {i}", *pair) for i, pair in enumerate(pairs, 1)]
+    tried = {"v": (2,), "q_v": (1, 2, 4, 8, 64), "q_k_v_o": (1, 2, 4, 64)}  # Table 15
+    counted = results["params-ranks"]
+    for part, r_tried in tried.items():
+        for r, ours, paper in zip(r_tried, counted.value[part], counted.reported[part], strict=True):
+            rows.append((f"GPT-3 LoRA {part.replace('_', ',')} r = {r}", ours, paper))
     places = range(len(rows))
     axis.plot([ours / paper for _, ours, paper in rows], places, "o", color=COLOURS["ours"], label="counted here")
     axis.plot([1] * len(rows), places, "D", color=COLOURS["peer"], markerfacecolor="white", label="the paper")
     axis.set_yticks(places, [f"{name}: {paper:g} M" for name, _, paper in rows], fontsize=7)
     axis.invert_yaxis()
     axis.set(title="Trainable parameters, counted over printed", xlabel="ratio")
-    axis.legend(loc="lower right")
+    axis.legend(loc="lower left")
     return drawing
 
 
@@ -157,7 +158,7 @@ def subspaces(results: dict[str, Any]) -> Figure:
     details = results["subspace-similarity"].samples[0]["details"]
     with house_style():
         drawing, axes = plt.subplots(2, 3, figsize=(10.2, 4.6), squeeze=False)
-    titles = {"q": "query", "v": "value", "random": "random Gaussian"}
+    titles = {"q": "query", "v": "value", "random": "random"}
     for row, (pair, label) in zip(axes, (("ranks", "r = 8 and 64"), ("seeds", "r = 64, two seeds")), strict=True):
         for axis, (part, name) in zip(row, titles.items(), strict=True):
             grid = details["maps"][f"{pair} {part}"]
