@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import math
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from papertest.measure import Silent, seed_all
 from papertest.package import Package
 
 import lora
-from lora import function, layers
+from lora import jax as lora_jax
+from lora import layers
 from lora.reproduce import architectures, parameters, savings
 
 PACKAGE = Package.at(Path(__file__).parents[1] / "src" / "lora")
@@ -103,7 +105,7 @@ def one_layer_less(monkeypatch):
 def subtracted(self):
     """W_0 as W − s B A, a rounding away from what it was."""
     self.weight.data = (self.weight.data - self.delta_W(self.active)).to(self.weight.dtype)
-    self.W_0 = None
+    self.kept = None
 
 
 start = layers.LoRALayer.add_adapter
@@ -126,12 +128,27 @@ def scaled_by(rule):
     return put(layers.Pair, "s", property(rule))
 
 
-lora_linear = function.lora_linear
+lora_linear = layers.lora_linear
 
 
 def doubled(x, W_0, b, A, B, s, dropout):
     """The right output, and twice the gradient of B."""
     return lora_linear(x, W_0, b, A, 2 * B - B.detach(), s, dropout)
+
+
+save_adapter = lora.save_adapter
+
+
+def without_alpha(model, path):
+    """A file whose configuration has another alpha than the adapter."""
+    save_adapter(model, path)
+    config = path / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text("utf-8")) | {"lora_alpha": 8}), "utf-8")
+
+
+def unscaled(self):
+    """ΔW of the twin without s."""
+    return self.B[...] @ self.A[...]
 
 
 activate = layers.LoRALayer.activate
@@ -170,7 +187,7 @@ MISTAKES = {
     "zero-init": starting(B=lambda B: B.normal_(std=1e-3)),
     "scaling": scaled_by(lambda pair: pair.alpha),
     "scaling-adam": scaled_by(lambda pair: pair.alpha / math.sqrt(pair.r)),
-    "gradient-formulas": put(function, "lora_linear", doubled),
+    "gradient-formulas": put(layers, "lora_linear", doubled),
     "gradient-start": starting(B=lambda B: B.normal_(std=1e-3)),
     "full-rank-limit": scaled_by(lambda pair: pair.alpha),
     "peft-parity": scaled_by(lambda pair: pair.alpha / math.sqrt(pair.r)),
@@ -193,7 +210,10 @@ BESIDES = {  # a second way to be wrong, for claims with more than one part
     "zero-init: a uniform A": ("zero-init", starting(A=lambda A: A.uniform_(-0.05, 0.05))),
     "gradient-start: both at zero": ("gradient-start", starting(A=nn.init.zeros_)),
     "switching: a copy of the base": ("switching", put(layers.LoRALayer, "add_adapter", copied)),
-    "peft-parity: the gradients": ("peft-parity", put(function, "lora_linear", doubled)),
+    "no-latency: not merged": ("no-latency", put(lora, "merge_lora", lambda model: model)),
+    "flax-twin: the merged weight": ("flax-twin", put(lora_jax.LoRALinear, "delta_W", unscaled)),
+    "peft-parity: the files": ("peft-parity", put(lora, "save_adapter", without_alpha)),
+    "peft-parity: the gradients": ("peft-parity", put(layers, "lora_linear", doubled)),
 }
 
 
