@@ -67,7 +67,7 @@ def check_new(model: nn.Module, adapter: str) -> None:
 def _named_by(model: nn.Module, target: str) -> dict[str, nn.Module]:
     """The modules that one target names, by name. Raises ValueError where there are none, with the nearest names."""
     modules = dict(model.named_modules(remove_duplicate=False))
-    found = {name: module for name, module in modules.items() if names_it(target, name)}
+    found = {name: module for name, module in modules.items() if name and names_it(target, name)}
     if not found:
         kinds = (LoRALayer, nn.Linear, nn.Embedding)
         known = {name for name, module in modules.items() if isinstance(module, kinds) or is_conv1d(module)}

@@ -44,15 +44,17 @@ def save_adapter(model: nn.Module, path: str | os.PathLike[str], adapter: str = 
     them, `PeftModel.from_pretrained(base, path)`. It has one dropout for all layers: the largest is written. The parts
     of a LoRAMergedLinear become one pair for the whole layer, of their ranks added up, with zeros in B.
 
-    Raises ValueError for an adapter that the model does not have, for biases that train, and for a path that is a file.
+    Raises ValueError for an adapter that the model does not have, for a path that is a file, and where W_0 or the bias
+    of an adapted layer trains, which no file of an adapter has.
     """
     layers = layers_with(model, adapter)
     if "" in layers:
         raise ValueError("model must have the adapted layer in it, and is that layer itself: it has no name for a file")
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and names_it("bias", name):
-            raise ValueError(f"model must have no bias that trains, and {name} does: an adapter is A and B alone, so "
-                             "that to load it leaves the base as it is")  # fmt: skip
+    for name, layer in layers.items():
+        for own, parameter in layer.named_parameters(recurse=False):
+            if parameter.requires_grad:
+                raise ValueError(f"{name}.{own} trains and would be lost: an adapter is A and B alone, and "
+                                 "leaves the base as it is; call mark_trainable(model), or keep it too")  # fmt: skip
     folder = Path(path).expanduser()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"path must be a folder, and {folder} is a file")

@@ -73,7 +73,7 @@ class Fused(torch.autograd.Function):
         h = rows @ W_0.T if b is None else torch.addmm(b, rows, W_0.T)
         u = (A @ rows.T).mul_(s)
         h.addmm_(u.T, B.T)
-        ctx.save_for_backward(x, W_0, A, B, u)
+        ctx.save_for_backward(x, W_0.detach(), A, B, u)  # not the Parameter: merging gives that another tensor
         ctx.s = s
         return h.view(*x.shape[:-1], W_0.shape[0])
 
