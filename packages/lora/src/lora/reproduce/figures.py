@@ -162,11 +162,11 @@ def subspaces(results: dict[str, Any]) -> Figure:
     for row, (pair, label) in zip(axes, (("ranks", "r = 8 and 64"), ("seeds", "r = 64, two seeds")), strict=True):
         for axis, (part, name) in zip(row, titles.items(), strict=True):
             grid = details["maps"][f"{pair} {part}"]
-            image = axis.imshow(grid, aspect="auto", cmap="magma", vmin=0, vmax=1, extent=(0.5, len(grid[0]) + 0.5,
-                                len(grid) + 0.5, 0.5))  # fmt: skip
+            edges = (0.5, len(grid[0]) + 0.5, len(grid) + 0.5, 0.5)
+            axis.imshow(grid, aspect="auto", cmap="magma", vmin=0, vmax=1, extent=edges)
             axis.set(title=f"{name}: {label}", xlabel="j", ylabel="i")
             axis.grid(visible=False)
-    drawing.colorbar(image, ax=list(axes[:, -1]), shrink=0.9, label="φ(i, j)")
+    drawing.colorbar(axes[0, 0].images[0], ax=list(axes[:, -1]), shrink=0.9, label="φ(i, j)")
     return drawing
 
 
@@ -210,7 +210,7 @@ def latency(results: dict[str, Any]) -> Figure:
         axis.plot(columns, printed, "D--", color=COLOURS[role], markerfacecolor="white", linewidth=1,
                   label=f"{label}: the paper, GPU")  # fmt: skip
         axis.plot(columns[-1:] * len(added), added, "_", color=COLOURS[role], markersize=14)
-        axis.plot(columns[-1:], [statistics.mean(added)], "o", color=COLOURS[role], label=f"{label}: here, one core")
+        axis.plot(columns[-1:], [statistics.mean(added)], "o", color=COLOURS[role], label=f"{label}: here, two cores")
     axis.set(title="Added to the latency of GPT-2 medium", xlabel="batch × length", ylabel="%")
     axis.legend(loc="upper left")
     return drawing

@@ -61,7 +61,7 @@ def training_memory(run: Run) -> Measured:
 def training_step(run: Run) -> Measured:
     """Against full fine-tuning, on one thread."""
     ids = tokens(run)
-    ratio = bench.paired(ours(ids, QUERY_VALUE).run, ours(ids, ()).run, pairs=2 if run.quick else 5, device=run.device)
+    ratio = bench.paired(ours(ids, QUERY_VALUE).run, ours(ids, ()).run, pairs=2 if run.quick else 3, device=run.device)
     return Measured(ratio.median, ratio.as_dict())
 
 
@@ -71,7 +71,7 @@ def peft_step(run: Run) -> Measured:
     """Against peft, on one thread; `query_value`, in the details: the same with query and value alone."""
     ids = tokens(run)
     found: dict[str, Any] = {}
-    for name, targets, pairs in (("all", ALL, 7), ("query_value", QUERY_VALUE, 3)):
+    for name, targets, pairs in (("all", ALL, 5), ("query_value", QUERY_VALUE, 3)):
         sides = [ours(ids, targets), theirs(ids, targets)]
         ratio = bench.paired(sides[0].run, sides[1].run, pairs=2 if run.quick else pairs, device=run.device)
         memory = [peak_memory(side.run, run.device) for side in sides]
