@@ -210,7 +210,7 @@ def latency(results: dict[str, Any]) -> Figure:
         axis.plot(columns, printed, "D--", color=COLOURS[role], markerfacecolor="white", linewidth=1,
                   label=f"{label}: the paper, GPU")  # fmt: skip
         axis.plot(columns[-1:] * len(added), added, "_", color=COLOURS[role], markersize=14)
-        axis.plot(columns[-1:], [statistics.mean(added)], "o", color=COLOURS[role], label=f"{label}: here, two cores")
+        axis.plot(columns[-1:], [statistics.mean(added)], "o", color=COLOURS[role], label=f"{label}: here, a CPU")
     axis.set(title="Added to the latency of GPT-2 medium", xlabel="batch × length", ylabel="%")
     axis.legend(loc="upper left")
     return drawing
