@@ -37,7 +37,8 @@ SETTINGS = ((32, 512, 0.5e6), (16, 256, 11e6), ONLINE)
 def gpt2(shape: Shape, device: str, dtype: torch.dtype) -> GPT2LMHeadModel:
     """Random weights."""
     config: dict[str, Any] = {**shape._asdict(), "use_cache": False, "bos_token_id": None, "eos_token_id": None}
-    return GPT2LMHeadModel(GPT2Config(**config)).to(device, dtype).eval()  # pyright: ignore[reportArgumentType]
+    with torch.device(device):
+        return GPT2LMHeadModel(GPT2Config(**config)).to(dtype).eval()  # pyright: ignore[reportArgumentType]
 
 
 def with_adapters(base: nn.Module, kind: str, shape: Shape, parameters: float) -> tuple[nn.Module, int]:
