@@ -1,0 +1,244 @@
+"""Adapters in a model: put in, chosen, merged, and taken out of the weights again; all in place."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeVar
+
+from torch import Tensor, nn
+
+from lora.layers import LoRAConv1D, LoRAEmbedding, LoRALayer, LoRALinear, Pair, check_name, is_conv1d
+from lora.merged import LoRAMergedLinear
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def add_lora(
+    model: Model,
+    targets: Sequence[str] = ("q_proj", "v_proj"),
+    r: int = 8,
+    alpha: float = 16,
+    dropout: float = 0.0,
+    *,
+    adapter: str = "default",
+    enabled: tuple[bool, ...] | None = None,
+) -> Model:
+    """Section 4.2: put a new adapter into the layers that the targets name, and freeze all the rest.
+
+    targets: names of modules, or ends of them: "q_proj" and "attn.q_proj" both name "layers.0.attn.q_proj".
+        nn.Linear, nn.Embedding and transformers' Conv1D can be adapted.
+    r, alpha: delta_W = (alpha / r) B A, with r rows in A (Section 4.1)
+    dropout: on the input of A, in training
+    adapter: its name; it becomes the active one, and a model may have several
+    enabled: for targets that are several layers in one, the parts to adapt: see LoRAMergedLinear
+
+    Returns the model. Raises ValueError, with nothing changed, for a target that names no module or one that cannot be
+    adapted, for an adapter's name that is taken, while merged, and for r, alpha and dropout out of range. Warns of an r
+    above the rank that a layer can have.
+    """
+    pair = Pair(r, alpha, dropout)
+    names = [targets] if isinstance(targets, str) else list(targets)
+    if not names:
+        raise ValueError("targets must name at least one module, got none")
+    check_new(model, adapter)
+    found: dict[str, nn.Module] = {}
+    for target in names:
+        found |= _named_by(model, target)
+    put(model, dict.fromkeys(found, pair), adapter, enabled)
+    ranks = {name: min(layer.d, layer.k) for name, layer in lora_layers(model).items() if adapter in layer.pairs}
+    name, rank = min(ranks.items(), key=lambda item: item[1])
+    if r > rank:
+        warnings.warn(f"r={r} is above the rank that {name} can have, {rank}", stacklevel=2)
+    return model
+
+
+def check_new(model: nn.Module, adapter: str) -> None:
+    """Raises ValueError where an adapter of this name cannot be added to the model now."""
+    check_name(adapter)
+    for name, layer in model.named_modules():
+        if isinstance(layer, LoRALayer) and layer.merged:
+            raise ValueError(f"{name} is merged: call unmerge_lora(model) before adding an adapter")
+        if isinstance(layer, LoRALayer) and adapter in layer.pairs:
+            raise ValueError(f"adapter must be a new name, and {name} has {adapter!r} already")
+
+
+def _named_by(model: nn.Module, target: str) -> dict[str, nn.Module]:
+    """The modules that one target names, by name. Raises ValueError where there are none, with the nearest names."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    found = {name: module for name, module in modules.items() if name and names_it(target, name)}
+    if not found:
+        kinds = (LoRALayer, nn.Linear, nn.Embedding)
+        known = {name for name, module in modules.items() if isinstance(module, kinds) or is_conv1d(module)}
+        known |= {name.rpartition(".")[2] for name in known}
+        near = difflib.get_close_matches(str(target), sorted(known), 5, 0.4) or sorted(known, key=len)[:8]
+        raise ValueError(f"targets must name modules of the model, and {target!r} names none; the nearest that can be "
+                         f"adapted are {', '.join(near) or 'none'}")  # fmt: skip
+    return found
+
+
+def names_it(target: str, name: str) -> bool:
+    return name == target or name.endswith(f".{target}")
+
+
+def put(
+    model: nn.Module, pairs: Mapping[str, Pair], adapter: str, enabled: tuple[bool, ...] | None = None
+) -> dict[str, LoRALayer]:
+    """Put a pair of this adapter into each layer of these names, make it the active one, and freeze the rest.
+
+    Raises ValueError, with nothing changed, for a module that cannot be adapted. Returns the layers, each once.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    layers: dict[int, LoRALayer] = {}
+    for name, pair in pairs.items():
+        module = modules[name]
+        try:
+            if id(module) not in layers:
+                layers[id(module)] = _layer_for(module, pair, adapter, enabled)
+        except ValueError as error:
+            raise ValueError(f"{name} cannot be adapted: {error}") from None
+    for name, module in modules.items():  # a module may be in several places
+        if id(module) in layers and layers[id(module)] is not module:
+            parent, _, last = name.rpartition(".")
+            setattr(modules[parent], last, layers[id(module)])
+    for name, pair in pairs.items():
+        layer = layers[id(modules[name])]
+        if adapter not in layer.pairs:
+            layer.add_adapter(adapter, pair)
+    _leave_fast_paths(model)
+    set_adapter(model, adapter)
+    mark_trainable(model)
+    return {name: layers[id(modules[name])] for name in pairs}
+
+
+def _layer_for(module: nn.Module, pair: Pair, adapter: str, enabled: tuple[bool, ...] | None) -> LoRALayer:
+    """The module itself where it is adapted already, or the layer to stand in its place."""
+    if isinstance(module, LoRALayer):
+        has = module.enabled if isinstance(module, LoRAMergedLinear) else None
+        if enabled is not None and has != tuple(enabled):
+            raise ValueError(f"enabled must be as in the adapter that it has, {has}, got {enabled}")
+        return module
+    settings = (pair.r, pair.alpha, pair.dropout)
+    if enabled is not None:
+        return LoRAMergedLinear(module, enabled, *settings, adapter=adapter)
+    kinds: tuple[type[LoRALayer], ...] = (LoRALinear, LoRAEmbedding, LoRAConv1D)
+    for kind in kinds:
+        if kind.refuses(module) is None:
+            return kind(module, *settings, adapter=adapter)
+    base = {nn.Linear: LoRALinear, nn.Embedding: LoRAEmbedding}
+    near = next((kind for of, kind in base.items() if isinstance(module, of)), None)
+    reason = near.refuses(module) if near is not None else f"is a {type(module).__name__}"
+    raise ValueError(f"it {reason}")
+
+
+def _leave_fast_paths(model: nn.Module) -> None:
+    """torch's own encoder, when it does not train, takes its layers' weights and never calls the layers."""
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoderLayer) and any(isinstance(m, LoRALayer) for m in module.modules()):
+            module.activation_relu_or_gelu = 0
+        if isinstance(module, nn.TransformerEncoder) and any(isinstance(m, LoRALayer) for m in module.modules()):
+            module.use_nested_tensor = False
+
+
+def lora_layers(model: nn.Module) -> dict[str, LoRALayer]:
+    """The adapted layers by name, each once. Raises ValueError for a model without one."""
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, LoRALayer)}
+    if not layers:
+        raise ValueError(f"model must have adapted layers, and this {type(model).__name__} has none: call add_lora")
+    return layers
+
+
+def layers_with(model: nn.Module, adapter: str) -> dict[str, LoRALayer]:
+    """Those that have this adapter. Raises ValueError where none has, with the adapters there are."""
+    layers = lora_layers(model)
+    found = {name: layer for name, layer in layers.items() if adapter in layer.pairs}
+    if not found:
+        known = sorted({name for layer in layers.values() for name in layer.pairs})
+        raise ValueError(f"adapter must be one of {', '.join(map(repr, known))}, got {adapter!r}")
+    return found
+
+
+def set_adapter(model: Model, adapter: str | None) -> Model:
+    """Use this adapter in all layers that have it, and none in the others; None for the base alone.
+
+    Its A and B can be trained then, those of the others cannot. Returns the model. Raises ValueError, with nothing
+    changed, for an adapter that the model does not have, and while one is merged.
+    """
+    layers = lora_layers(model) if adapter is None else layers_with(model, adapter) and lora_layers(model)
+    for name, layer in layers.items():
+        if layer.merged:
+            raise ValueError(f"{name} is merged: call unmerge_lora(model) before choosing another adapter")
+    for layer in layers.values():
+        layer.activate(adapter)
+    return model
+
+
+def mark_trainable(model: Model, bias: Literal["none", "lora", "all"] = "none") -> Model:
+    """Freeze all but A and B of the active adapter, and the biases of no layer, of the adapted ones, or of all.
+
+    A new head is frozen too: unfreeze it after this. Returns the model. Raises ValueError for another bias, and for a
+    model without adapted layers.
+    """
+    layers = lora_layers(model)
+    if bias not in ("none", "lora", "all"):
+        raise ValueError(f"bias must be 'none', 'lora' or 'all', got {bias!r}")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(bias == "all" and names_it("bias", name))
+    for layer in layers.values():
+        layer.activate(layer.active)
+        if bias == "lora" and getattr(layer, "bias", None) is not None:
+            layer.get_parameter("bias").requires_grad_()
+    return model
+
+
+def merge_lora(model: Model) -> Model:
+    """Section 4.1, "No Additional Inference Latency": W = W_0 + s B A in each layer, whose forward pass is the base's.
+
+    W_0 is kept beside it for `unmerge_lora`. Returns the model. Raises ValueError, with nothing changed, where a layer
+    is merged already, where no adapter is active, and where another module has the same weight (a tied one), which
+    would change along.
+    """
+    layers = {name: layer for name, layer in lora_layers(model).items() if layer.active is not None or layer.merged}
+    if not layers:
+        raise ValueError("model must have an active adapter to merge: call set_adapter(model, name)")
+    modules = dict(model.named_modules())
+    for name, layer in layers.items():
+        if layer.merged:
+            raise ValueError(f"{name} is merged already")
+        for other, module in modules.items():
+            if module is not layer and any(p is layer.weight for p in module.parameters(recurse=False)):
+                raise ValueError(f"{name} cannot be merged: {other} has the same weight, which would change along; to "
+                                 "untie them, give one a copy: nn.Parameter(weight.detach().clone())")  # fmt: skip
+    for layer in layers.values():
+        layer.merge()
+    return model
+
+
+def unmerge_lora(model: Model) -> Model:
+    """The inverse of `merge_lora`: W_0 with the very bits that it had.
+
+    Returns the model. Raises ValueError, with nothing changed, where a layer that has an active adapter is not merged.
+    """
+    layers = {name: layer for name, layer in lora_layers(model).items() if layer.active is not None}
+    for name, layer in layers.items():
+        if not layer.merged:
+            raise ValueError(f"{name} is not merged")
+    if not layers:
+        raise ValueError("model must be merged, and has no active adapter")
+    for layer in layers.values():
+        layer.unmerge()
+    return model
+
+
+def lora_state_dict(model: nn.Module, adapter: str = "default") -> dict[str, Tensor]:
+    """A and B of each adapted layer, under their names in `model.state_dict()`, and nothing else.
+
+    `model.load_state_dict(tensors, strict=False)` takes them back. Raises ValueError for an adapter that the model does
+    not have.
+    """
+    return {
+        f"{name}.{factor}.{adapter}".lstrip("."): getattr(layer, factor)[adapter].detach()
+        for name, layer in layers_with(model, adapter).items()
+        for factor in ("lora_A", "lora_B")
+    }
