@@ -147,7 +147,7 @@ def test_an_unknown_set_is_refused_and_the_known_ones_named(monkeypatch, capsys)
 BROKEN = {
     "nothing given": ([], "usage: python -m bert.predict FOLDER < texts, one a line"),
     "too much": (["a", "b"], "usage: python -m bert.predict FOLDER < texts, one a line"),
-    "no folder": (["nowhere"], r"bert\.predict: .*No such file.*"),
+    "no folder": (["nowhere"], r"bert\.predict: there is no checkpoint nowhere: path must be a folder with .*"),
 }
 
 
@@ -177,3 +177,13 @@ def test_a_folder_that_does_not_fit_is_one_line(spoil, message, little, tmp_path
     spoil(model(tmp_path, little))
     code, out, err = run(monkeypatch, capsys, predict.main, [tmp_path], "a film\n")
     assert (code, out) == (2, "") and re.fullmatch(rf"bert\.predict: {message}\n", err)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "accepted"),
+    [("--epochs", "0", "at least 1"), ("--limit", "0", "at least 1"), ("--tokens", "513", "from 3 to 512"),
+     ("--tokens", "2", "from 3 to 512")],
+)  # fmt: skip
+def test_an_option_out_of_range_is_named(option, value, accepted, monkeypatch, capsys):
+    code, out, err = run(monkeypatch, capsys, classify.main, ["movie_sentences", "folder", option, value])
+    assert (code, out) == (2, "") and err.endswith(f"{option} must be {accepted}, got {value}\n")

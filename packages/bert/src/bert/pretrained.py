@@ -74,6 +74,9 @@ def load_pretrained(path: str | Path, kind: type[Model] = Bert, *, fused: bool =
     """
     file = Path(path)
     file = file / "model.safetensors" if file.is_dir() else file
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {file}: path must be a folder with model.safetensors and "
+                                "config.json, or such a file")  # fmt: skip
     config = _config(file.parent / "config.json", fused)
     try:
         tensors = load_file(file)

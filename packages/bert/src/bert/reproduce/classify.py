@@ -16,6 +16,8 @@ from bert.reproduce.finetuning import accuracy, copy_of, fine_tune, macro_f1, pr
 from bert.reproduce.pretrained_trend import BATCH, HEAD_RATE, RATE, SENTENCE, examples
 from bert.reproduce.weights import minilm
 
+LONGEST = 512  # tokens: the rows of MiniLM's position embeddings
+
 
 def classify(
     name: str, folder: str | Path, *, epochs: int = 3, limit: int | None = None, tokens: int = SENTENCE, seed: int = 0
@@ -45,6 +47,10 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="use only so many training and test examples")
     parser.add_argument("--tokens", type=int, default=SENTENCE, help="of a text; longer ones are cut")
     given = parser.parse_args()
+    for name, least, most in (("epochs", 1, None), ("limit", 1, None), ("tokens", 3, LONGEST)):
+        value = getattr(given, name)
+        if value is not None and (value < least or value > (most or value)):
+            parser.error(f"--{name} must be {f'from {least} to {most}' if most else f'at least {least}'}, got {value}")
     for key, value in classify(given.dataset, given.folder, epochs=given.epochs, limit=given.limit,
                                tokens=given.tokens).items():  # fmt: skip
         print(f"{key}: {value:.2f} %")
