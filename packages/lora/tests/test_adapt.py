@@ -189,6 +189,7 @@ def test_a_merged_model_gives_the_same_and_comes_back_bit_by_bit():
     h, before = model(ids()), state(model)
     assert merge_lora(model) is model
     assert torch.allclose(model(ids()), h, atol=1e-5)
+    assert model.state_dict().keys() == before["tensors"].keys()
     assert not torch.equal(model.layers[0].q_proj.weight, before["tensors"]["layers.0.q_proj.weight"])
     assert unmerge_lora(model) is model
     assert_same(before, state(model))

@@ -108,6 +108,21 @@ def test_ranks_alphas_and_names_that_differ_from_layer_to_layer(tmp_path):
     assert (other.layers[1].q_proj.pairs["default"].r, other.layers[1].q_proj.pairs["default"].alpha) == (3, 5)
 
 
+def test_a_rank_is_for_one_layer_though_its_name_is_the_end_of_anothers(tmp_path):
+    def bare() -> Any:
+        torch.manual_seed(0)
+        return nn.ModuleDict(
+            {"fc": nn.Linear(4, 4), "block": nn.ModuleDict({x: nn.Linear(4, 4) for x in ("fc", "gc")})}
+        )
+
+    model = add_lora(bare(), ["block.fc", "block.gc"], 2)
+    model["fc"] = LoRALinear(model["fc"], 3, 5)
+    save_adapter(randomise(mark_trainable(model)), tmp_path)
+    other = load_adapter(bare(), tmp_path)
+    assert other["fc"].pairs == model["fc"].pairs
+    assert other["block"]["fc"].pairs == model["block"]["fc"].pairs
+
+
 @pytest.mark.parametrize("base", [lambda: nn.Linear(4, 6), lambda: Conv1D(6, 4)])
 def test_the_parts_of_a_fused_layer_become_one_pair_and_parts_again(base, tmp_path):
     def bare() -> Any:
@@ -160,7 +175,7 @@ def test_a_merged_model_saves_the_adapter_that_is_merged(tmp_path):
 
 
 class Stop:
-    """Raises KeyboardInterrupt at the n-th of the calls that write."""
+    """Raises KeyboardInterrupt in the n-th of the calls that write, with half a file written."""
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -168,11 +183,17 @@ class Stop:
     def __call__(self, call: Any) -> Any:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             self.n -= 1
-            if self.n < 0:
-                raise KeyboardInterrupt
-            return call(*args, **kwargs)
+            if self.n >= 0:
+                return call(*args, **kwargs)
+            for path in args[:2]:
+                if call is not replace and isinstance(path, Path):
+                    path.write_bytes(b"half")
+            raise KeyboardInterrupt
 
         return wrapped
+
+
+replace = os.replace
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
@@ -181,7 +202,7 @@ def test_an_interrupted_save_leaves_the_old_files(folder, monkeypatch, n):
     stop = Stop(n)
     monkeypatch.setattr(checkpoint, "save_file", stop(checkpoint.save_file))
     monkeypatch.setattr(Path, "write_text", stop(Path.write_text))
-    monkeypatch.setattr(os, "replace", stop(os.replace))
+    monkeypatch.setattr(os, "replace", stop(replace))
     with pytest.raises(KeyboardInterrupt):
         save_adapter(randomise(adapted(r=3), seed=9), folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == old
