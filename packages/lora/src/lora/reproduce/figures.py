@@ -195,25 +195,34 @@ def amplification(results: dict[str, Any]) -> Figure:
     return drawing
 
 
-@figure("latency", "adapter-latency", "table-1-percentages")
+@figure("latency", "adapter-latency", "gpu-latency", "table-1-percentages")
 def latency(results: dict[str, Any]) -> Figure:
-    """Table 1: per cent that adapter layers and merged LoRA add, here at batch 1 on a CPU."""
-    from papertest.figures import COLOURS, panels
+    """Table 1: per cent that adapter layers and merged LoRA add, here on a GPU, and at batch 1 on a CPU."""
+    from papertest.figures import COLOURS, measured, panels, reported
 
-    drawing, (axis,) = panels(1, width=6.4)
+    drawing, axes = panels(3, width=3.6)
     columns = ["32 × 512", "16 × 256", "1 × 128"]
-    paper = results["table-1-percentages"].reported
-    for kind, role, label in (("adapter_l", "variant", "Adapter-L"), ("adapter_h", "peer", "Adapter-H"),
-                              ("merged", "ours", "LoRA, merged")):  # fmt: skip
-        added = [100 * (sample["value"][kind] - 1) for sample in results["adapter-latency"].samples]
-        printed = paper[f"{kind}_percent"] if kind != "merged" else [0.0, 0.0, 0.0]
-        axis.plot(columns, printed, "D--", color=COLOURS[role], markerfacecolor="white", linewidth=1,
-                  label=f"{label}: the paper, GPU")  # fmt: skip
-        axis.plot(columns[-1:] * len(added), added, "_", color=COLOURS[role], markersize=14)
-        axis.plot(columns[-1:], [statistics.mean(added)], "o", color=COLOURS[role], label=f"{label}: here, a CPU")
-    axis.set(title="Added to the latency of GPT-2 medium", xlabel="batch × length", ylabel="%")
-    axis.legend(loc="upper left")
+    paper, gpu, cpu = (results[name] for name in ("table-1-percentages", "gpu-latency", "adapter-latency"))
+    for axis, kind, role, label in (
+        (axes[0], "adapter_l", "variant", "Adapter-L"),
+        (axes[1], "adapter_h", "peer", "Adapter-H"),
+        (axes[2], "merged", "ours", "LoRA, merged"),
+    ):
+        printed = paper.reported[f"{kind}_percent"] if kind != "merged" else [0.0, 0.0, 0.0]
+        reported(axis, columns, printed, role, "the paper, a GPU")
+        by_column = zip(*(sample["value"][kind] for sample in gpu.samples), strict=True)
+        measured(axis, columns, list(map(statistics.mean, by_column)), role, f"here, {short(gpu.machine)}")
+        added = [100 * (sample["value"][kind] - 1) for sample in cpu.samples]
+        axis.plot(columns[-1:] * len(added), added, "_", color=COLOURS["standard"], markersize=14)
+        axis.plot(columns[-1:], [statistics.mean(added)], "o", color=COLOURS["standard"], label="here, two CPU cores")
+        axis.set(title=f"{label} adds", xlabel="batch × length", ylabel="% of the time", ylim=(-5, 46))
+        axis.legend(loc="upper left")
     return drawing
+
+
+def short(machine: str) -> str:
+    """`NVIDIA H100 80GB HBM3` as `NVIDIA H100`."""
+    return " ".join(machine.split()[:2])
 
 
 @figure("speed", "training-step", "training-memory", "peft-step")
