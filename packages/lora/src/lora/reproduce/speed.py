@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -83,28 +84,29 @@ def peft_step(run: Run) -> Measured:
 @claim("peft-switch")
 @one_thread()
 def peft_switch(run: Run) -> Measured:
-    """From one adapter on query and value to another, against `load_adapter`, on one thread.
+    """From one adapter on query and value to another, against `load_adapter`, on one thread; in models with these two.
 
     `peft`, in the details: peft's own loading, over an adapter that is there.
     """
-    names, count = itertools.cycle("ab"), itertools.count()
+    names, pairs = itertools.cycle("ab"), 3 if run.quick else 15
     with tempfile.TemporaryDirectory() as folder:
         model, config = smollm2()[0], peft.LoraConfig(r=R, lora_alpha=ALPHA, target_modules=list(QUERY_VALUE))
         for adapter in "ab":
             add_lora(model, QUERY_VALUE, R, ALPHA, adapter=adapter)
             save_adapter(model, Path(folder) / adapter, adapter)
         theirs = peft.get_peft_model(smollm2()[0], config)
+        weights = {id(p): p for p in model.parameters()}
+        copies = iter([deepcopy(model, dict(weights)) for _ in range(1 + pairs)])  # a load leaves its adapter behind
 
         def switch() -> None:
             set_adapter(model, next(names))
 
         def load() -> None:
-            load_adapter(model, Path(folder) / "a", f"loaded_{next(count)}")
+            load_adapter(next(copies), Path(folder) / "a", "loaded")
 
         def load_with_peft() -> None:
             theirs.load_adapter(str(Path(folder) / "a"), "default", is_trainable=True)
 
-        pairs = 3 if run.quick else 15
         ratio = bench.paired(switch, load, pairs=pairs, device=run.device)
         beside = bench.paired(switch, load_with_peft, pairs=pairs, device=run.device)
     return Measured(ratio.median, {**ratio.as_dict(), "peft": beside.as_dict()})
