@@ -11,7 +11,6 @@ from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 
 from papertest import drawing
-from papertest.claims import CLAIMS, FIGURES
 from papertest.figures import COLOURS, bars, measured, panels, png, reported
 from papertest.fingerprint import Sources
 from papertest.package import Package
@@ -144,9 +143,6 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sources
     yield Sources(Package.at(code))
     for name in [n for n in sys.modules if n.startswith("drawn_paper")]:
         del sys.modules[name]
-    for registered in (CLAIMS, FIGURES):
-        for name in ("one", "curve", "both"):
-            registered.pop(name, None)
 
 
 def drawings(sources: Sources) -> int:
@@ -188,3 +184,22 @@ def test_a_figure_waits_until_all_its_claims_have_samples(sources: Sources, tmp_
     assert not folder.exists()
     drawing.draw(sources, {"one": RESULT}, folder)
     assert [p.name for p in folder.iterdir()] == ["curve.png"]  # not `both`
+
+
+def test_two_packages_may_have_claims_and_figures_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both: list[Sources] = []
+    for slug in ("first", "second"):
+        code = tmp_path / "packages" / slug / "src" / slug
+        code.mkdir(parents=True)
+        (code / "__init__.py").touch()
+        (code / "reproduce.py").write_text(
+            "from papertest.claims import claim, figure\n\n\n"
+            f"@claim('one')\ndef one(run):\n    return {slug!r}\n\n\n"
+            f"@figure('curve', 'one')\ndef curve(results):\n    return {slug!r}\n"
+        )
+        monkeypatch.syspath_prepend(code.parent)
+        both.append(Sources(Package.at(code)))
+    assert [sources.function("one")(None) for sources in (*both, both[0])] == ["first", "second", "first"]
+    assert [sources.drawing("curve")({}) for sources in (*both, both[0])] == ["first", "second", "first"]
+    for name in [n for n in sys.modules if n.split(".")[0] in ("first", "second")]:
+        del sys.modules[name]

@@ -11,7 +11,6 @@ import pytest
 import torch  # noqa: F401
 
 from papertest import plugin, store
-from papertest.claims import CLAIMS
 from papertest.measure import Measurer, Silent
 from papertest.package import Package
 from papertest.plugin import ExactClaim
@@ -123,9 +122,7 @@ def checkout(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iter
     (code / "reproduce.py").write_text(CODE)
     monkeypatch.syspath_prepend(code.parent)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # an edit within the same second has to count
-    yield Checkout(pytester, Package.at(code))
-    for claim in ("answer", "other", "slow"):
-        CLAIMS.pop(claim, None)
+    return Checkout(pytester, Package.at(code))
 
 
 def test_an_installed_papertest_brings_its_markers(pytester: pytest.Pytester) -> None:

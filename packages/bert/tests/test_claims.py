@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from matplotlib.ticker import FuncFormatter
 from test_mutations_exact import EXACT, NOT_REPRODUCED
 
 from papertest import figures, measure, store
-from papertest.claims import FIGURES
 from papertest.data import Carrier
 from papertest.fingerprint import Sources
 from papertest.package import Package
@@ -53,9 +51,8 @@ def says_what_it_shows(axis):
 @pytest.mark.parametrize("name", sorted(SOURCES.figures))
 def test_figure_draws_from_the_committed_results(name):
     results = store.recorded(PACKAGE, pytest.fail)
-    importlib.import_module(SOURCES.figures[name][0][0])
     with figures.house_style():
-        once, again = (FIGURES[name][0](results) for _ in range(2))
+        once, again = (SOURCES.drawing(name)(results) for _ in range(2))
     for panel in once.axes:
         if panel.get_label() == "<colorbar>":  # it belongs to the image beside it
             continue

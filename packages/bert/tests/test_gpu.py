@@ -11,13 +11,14 @@ import pytest
 from bert_cases import checkpoint, run_of
 from test_squad import entry, write
 
-from papertest.claims import CLAIMS
+from papertest.fingerprint import Sources
 from papertest.package import Package
 
 from bert.reproduce import gpu, squad
 from bert.reproduce.gpu import TASKS, glue_examples, read_glue
 
-RECORD = Package.at(Path(__file__).parents[1] / "src" / "bert").record
+SOURCES = Sources(Package.at(Path(__file__).parents[1] / "src" / "bert"))
+RECORD = SOURCES.package.record
 WORDS = ["good", "bad", "film", "##s", "q", "is", "w1", "w2", "w3", '"', "."]
 MRPC = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"
 FILES = {  # the published headers, and a row by number
@@ -60,7 +61,7 @@ def here(tmp_path, monkeypatch):
 
 
 def test_glue_from_files_to_scores(here):
-    found = CLAIMS["glue"](run_of(reported=reported()))
+    found = gpu.glue(run_of(reported=reported()))
     assert set(found.value) == set(RECORD.claims["glue"].accept) == set(TASKS)
     assert all(0 <= accuracy <= 100 for accuracy in found.value.values())
     assert found.details["examples"] == {name: {"train": 64, "dev": 64} for name in TASKS}
@@ -71,11 +72,11 @@ def test_glue_is_learned(here, monkeypatch):
     """The one task of the four whose made-up texts tell the label, with a rate for a model so small."""
     monkeypatch.setattr(gpu, "TASKS", {"sst_2": TASKS["sst_2"]})
     monkeypatch.setattr(gpu, "_setting", lambda run, row: (8, 20, 1e-2))
-    assert CLAIMS["glue"](run_of()).value == {"sst_2": 100}
+    assert gpu.glue(run_of()).value == {"sst_2": 100}
 
 
 def test_squad_from_files_to_scores(here):
-    found = CLAIMS["squad"](run_of(reported=reported()))
+    found = gpu.squad(run_of(reported=reported()))
     assert set(found.value) == {"em", "f1"} and 0 <= found.value["em"] <= found.value["f1"] <= 100
     assert found.details == {"questions": 16, "windows": 16}
     assert not (here / "cache").exists()
@@ -84,9 +85,9 @@ def test_squad_from_files_to_scores(here):
 def test_a_whole_run_takes_all_examples(here, monkeypatch):
     monkeypatch.setattr(gpu, "fine_tune", lambda *args, **asked: None)
     monkeypatch.setattr(gpu, "train_spans", lambda *args, **asked: None)
-    found = CLAIMS["glue"](run_of(quick=False, reported=reported()))
+    found = gpu.glue(run_of(quick=False, reported=reported()))
     assert found.details["examples"] == {name: {"train": 70, "dev": 70} for name in TASKS}
-    assert CLAIMS["squad"](run_of(quick=False, reported=reported())).details == {"questions": 18, "windows": 18}
+    assert gpu.squad(run_of(quick=False, reported=reported())).details == {"questions": 18, "windows": 18}
 
 
 def test_settings_are_the_record_s(here, monkeypatch):
@@ -94,7 +95,7 @@ def test_settings_are_the_record_s(here, monkeypatch):
     for name in ("fine_tune", "train_spans"):
         monkeypatch.setattr(gpu, name, lambda model, data, **given: asked.append((type(model).__name__, given)))
     for claim in ("glue", "squad"):
-        CLAIMS[claim](run_of(seed=5, reported=reported()))
+        SOURCES.function(claim)(run_of(seed=5, reported=reported()))
     paper = {"batch": 32, "epochs": 3, "rate": 5e-5, "seed": 5}
     assert asked == [("BertForClassification", paper)] * 4 + [("SpanModel", paper)]
     assert gpu.LENGTHS == {"glue": 128, "squad": 384} and squad.STRIDE == 128
@@ -152,7 +153,7 @@ def test_examples_are_cut_at_the_end_of_the_longer_sentence(here):
 def test_a_vocabulary_without_cls_is_named(here):
     (here / "weights" / "vocab.txt").write_text("[PAD]\n[UNK]\n[SEP]\ngood\n", "utf-8")
     with pytest.raises(ValueError, match=r"\[CLS\] and \[SEP\]"):
-        CLAIMS["glue"](run_of(reported=reported()))
+        gpu.glue(run_of(reported=reported()))
 
 
 # ------------------------------------------------------------------------------------- the hub
@@ -192,7 +193,7 @@ def test_the_hub_s_glue_is_read_as_the_published_files(name, here, monkeypatch):
 def test_the_hub_s_squad_is_read_as_the_published_files(here, monkeypatch):
     monkeypatch.delenv("SQUAD")
     asked = hub(monkeypatch)
-    found = CLAIMS["squad"](run_of(reported=reported()))
+    found = gpu.squad(run_of(reported=reported()))
     assert asked == [("rajpurkar/squad", "train"), ("rajpurkar/squad", "validation")]
     assert found.details == {"questions": 2, "windows": 2}
     (first, second) = squad.read_squad(here / "cache" / "squad-1.1" / "dev-v1.1.json")
@@ -237,4 +238,4 @@ def test_without_data_the_error_says_what_to_do(variable, claim, name, library, 
     monkeypatch.delenv(variable)
     message = f"{name} is not here: set {variable} to its folder, or install the library `{library}`, which fetches it"
     with pytest.raises(RuntimeError, match=f"^{re.escape(message)}$"):
-        CLAIMS[claim](run_of(reported=reported()))
+        SOURCES.function(claim)(run_of(reported=reported()))

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from papertest.accept import judge
-from papertest.claims import CLAIMS, Measured, Run
+from papertest.claims import Measured, Run
 from papertest.fingerprint import Sources
 from papertest.measure import Silent, seed_all
 from papertest.package import Package
@@ -46,7 +46,7 @@ def measure(claim, reported=None):
     entries = {i: RECORD.reported[i] for i in RECORD.claims[claim].reports} | (reported or {})
     seed_all(0)
     run = Run(0, "cpu", False, entries, Silent().track, lambda run, function, args: function(run, *args))
-    measured = CLAIMS[claim](run)
+    measured = Sources(PACKAGE).function(claim)(run)
     return measured if isinstance(measured, Measured) else Measured(measured)
 
 

@@ -17,7 +17,7 @@ import torch
 
 from papertest import bench
 from papertest.accept import judge
-from papertest.claims import CLAIMS, Run
+from papertest.claims import Run
 from papertest.counting import flops
 from papertest.fingerprint import Sources
 from papertest.measure import Silent, seed_all
@@ -40,7 +40,7 @@ def measure(claim, seed=0, share=lambda run, function, args: function(run, *args
     importlib.import_module(SOURCES.claims[claim][0])
     entries = {i: RECORD.reported[i] for i in RECORD.claims[claim].reports}
     seed_all(seed)
-    return CLAIMS[claim](Run(seed, "cpu", False, entries, Silent().track, share))
+    return Sources(PACKAGE).function(claim)(Run(seed, "cpu", False, entries, Silent().track, share))
 
 
 def verdict(claim):

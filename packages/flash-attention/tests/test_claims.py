@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 
 from papertest import figures, measure, store
 from papertest.accept import judge
-from papertest.claims import CLAIMS, FIGURES, Run
+from papertest.claims import Run
 from papertest.fingerprint import Sources
 from papertest.package import Package
 
@@ -35,9 +34,8 @@ def test_every_claim_of_the_record_is_measured_and_no_other():
 @pytest.mark.parametrize("name", sorted(SOURCES.figures))
 def test_figure_draws_from_the_committed_results(name):
     results = store.recorded(PACKAGE, pytest.fail)
-    importlib.import_module(SOURCES.figures[name][0][0])
     with figures.house_style():
-        once, again = (FIGURES[name][0](results) for _ in range(2))
+        once, again = (SOURCES.drawing(name)(results) for _ in range(2))
     for axis in once.axes:
         named = [text.get_text().isalpha() for text in axis.get_xticklabels()]  # bars: each has its name
         assert axis.get_title(loc="left") and (axis.get_xlabel() or all(named))
@@ -104,8 +102,7 @@ def test_without_a_gpu_the_cost_is_told(claim, monkeypatch):
 
 @pytest.mark.gpu
 def test_memory_on_the_gpu():
-    importlib.import_module(SOURCES.claims["gpu-memory"][0])
-    measured = CLAIMS["gpu-memory"](
+    measured = SOURCES.function("gpu-memory")(
         Run(0, "cuda", False, {}, measure.Silent().track, lambda run, f, args: f(run, *args))
     )
     assert judge(PACKAGE.record.claims["gpu-memory"].accept, None, [measured.value]).verdict == "reproduced"

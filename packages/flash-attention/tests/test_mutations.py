@@ -6,7 +6,6 @@ timed. The attentions run for real, at the sizes of `reproduce --quick`; only th
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 
 from papertest import bench
 from papertest.accept import judge
-from papertest.claims import CLAIMS, Measured, Run
+from papertest.claims import Measured, Run
 from papertest.fingerprint import Sources
 from papertest.measure import Silent, seed_all
 from papertest.package import Package
@@ -52,11 +51,10 @@ def seeded(run, function, args):
 def verdict(claim, reported=None):
     """The verdict of one measurement, judged as `reproduce` judges; `reported` stands in for entries of the record."""
     entry = RECORD.claims[claim]
-    importlib.import_module(Sources(PACKAGE).claims[claim][0])
     entries = {i: RECORD.reported[i] for i in entry.reports} | (reported or {})
     seed_all(0)
     quick = claim in QUICK or entry.tier == "trend"
-    measured = CLAIMS[claim](Run(0, "cpu", quick, entries, track, share))
+    measured = Sources(PACKAGE).function(claim)(Run(0, "cpu", quick, entries, track, share))
     value = measured.value if isinstance(measured, Measured) else measured
     return judge(entry.accept, RECORD.reported_value(claim), [value]).verdict
 

@@ -6,7 +6,6 @@ made up too, and the clock is a price of what is computed: operators, or operati
 
 from __future__ import annotations
 
-import importlib
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -21,7 +20,7 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
 from papertest import bench
 from papertest.accept import judge
-from papertest.claims import CLAIMS, Run
+from papertest.claims import Run
 from papertest.fingerprint import Sources
 from papertest.measure import Silent, seed_all
 from papertest.package import Package
@@ -38,10 +37,9 @@ CLAIMED = [name for name, entry in RECORD.claims.items() if entry.tier != "exact
 
 def measure(claim, seed=0, share=lambda run, function, args: function(run, *args)):
     """One measurement, as `reproduce --quick` makes it."""
-    importlib.import_module(Sources(PACKAGE).claims[claim][0])
     entries = {i: RECORD.reported[i] for i in RECORD.claims[claim].reports}
     seed_all(seed)
-    return CLAIMS[claim](Run(seed, "cpu", True, entries, Silent().track, share))
+    return Sources(PACKAGE).function(claim)(Run(seed, "cpu", True, entries, Silent().track, share))
 
 
 def verdict(claim):
@@ -138,11 +136,16 @@ class Counted(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def operators(function, device):
-    """A clock of a processor that waits for the next operator most of the time."""
+def once(function, device):
+    """A clock of a processor that waits for the next operator, and does nothing else."""
     with Counted() as mode:
         function()
-    return 1 + mode.count + operations(function, device) / 1e6
+    return 1 + mode.count
+
+
+def operators(function, device):
+    """A clock of a processor that waits for the next operator most of the time."""
+    return once(function, device) + operations(function, device) / 1e6
 
 
 def operations(function, device):
@@ -163,7 +166,9 @@ def prepare_for(monkeypatch, claim):
         monkeypatch.setattr(speed, "ours", spend(1.0))
         monkeypatch.setattr(speed, "theirs", spend(1.2))
         monkeypatch.setattr(speed, "peak_memory", lambda function, device: 100)
-    clocks = {"training-step": operations, "gpu-training": operations, "peft-step": seconds}
+    clocks = {
+        "training-step": operations, "gpu-training": operations, "peft-step": seconds, "peft-switch": once
+    }  # fmt: skip
     monkeypatch.setattr(bench, "seconds", clocks.get(claim, operators))
 
 

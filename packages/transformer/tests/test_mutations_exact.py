@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 from torch import nn
 
 from papertest.accept import judge
-from papertest.claims import CLAIMS, Measured, Run
+from papertest.claims import Measured, Run
 from papertest.fingerprint import Sources
 from papertest.measure import Silent, seed_all
 from papertest.package import Package
@@ -28,11 +27,10 @@ NOT_REPRODUCED = {"params-37000", "params-big", "en-fr-text", "parsing-text", "w
 
 def measure(claim, reported=None):
     """One measurement, as `reproduce` makes it; `reported` stands in for entries of the record."""
-    importlib.import_module(Sources(PACKAGE).claims[claim][0])
     entries = {i: RECORD.reported[i] for i in RECORD.claims[claim].reports} | (reported or {})
     seed_all(0)
     run = Run(0, "cpu", False, entries, Silent().track, lambda run, function, args: function(run, *args))
-    measured = CLAIMS[claim](run)
+    measured = Sources(PACKAGE).function(claim)(run)
     return measured if isinstance(measured, Measured) else Measured(measured)
 
 

@@ -7,7 +7,6 @@ that it would train; the clock is a price of what is computed, and memory is cou
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from papertest import bench
 from papertest.accept import judge
-from papertest.claims import CLAIMS, Measured, Run
+from papertest.claims import Measured, Run
 from papertest.counting import flops
 from papertest.fingerprint import Sources
 from papertest.measure import Silent, seed_all
@@ -37,10 +36,9 @@ CLAIMED = [name for name, entry in RECORD.claims.items() if entry.tier != "exact
 
 def measure(claim, seed=0, share=lambda run, function, args: function(run, *args)):
     """One measurement, as `reproduce --quick` makes it."""
-    importlib.import_module(Sources(PACKAGE).claims[claim][0])
     entries = {i: RECORD.reported[i] for i in RECORD.claims[claim].reports}
     seed_all(seed)
-    return CLAIMS[claim](Run(seed, "cpu", True, entries, Silent().track, share))
+    return Sources(PACKAGE).function(claim)(Run(seed, "cpu", True, entries, Silent().track, share))
 
 
 def verdict(claim):

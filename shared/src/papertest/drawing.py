@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 from papertest import files, fingerprint
-from papertest.claims import FIGURES
 from papertest.fingerprint import Sources
 from papertest.store import Result
 
@@ -23,7 +21,6 @@ def draw(sources: Sources, results: dict[str, Result], folder: Path) -> None:
             continue
         from papertest import figures  # here: matplotlib takes a second, and most runs draw nothing
 
-        importlib.import_module(module)
         with figures.house_style():  # legends and texts that a figure adds take it too
-            files.write_bytes(target, figures.png(FIGURES[name][0]({i: results[i] for i in claims})))
+            files.write_bytes(target, figures.png(sources.drawing(name)({i: results[i] for i in claims})))
         files.write_bytes(stamp, key.encode())

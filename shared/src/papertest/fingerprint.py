@@ -10,8 +10,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+from collections.abc import Callable
 from functools import cache, cached_property
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from papertest.package import Package
 
@@ -90,6 +93,16 @@ class Sources:
     def figures(self) -> dict[str, tuple[tuple[str, str], list[str]]]:
         """Figure name -> ((module, function), claims), from the `@figure("name", "claim", ...)` decorators."""
         return {args[0]: (where, args[1:]) for where, args in self._decorated("figure")}
+
+    def function(self, claim: str) -> Callable[..., Any]:
+        """The function that measures this claim, its module imported."""
+        module, name = self.claims[claim]
+        return getattr(import_module(module), name)
+
+    def drawing(self, figure: str) -> Callable[..., Any]:
+        """The function that draws this figure, its module imported."""
+        (module, name), _ = self.figures[figure]
+        return getattr(import_module(module), name)
 
     def _decorated(self, decorator: str) -> list[tuple[tuple[str, str], list[str]]]:
         found: list[tuple[tuple[str, str], list[str]]] = []

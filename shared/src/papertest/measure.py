@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from papertest import files, fingerprint, store
-from papertest.claims import CLAIMS, Measured, Run
+from papertest.claims import Measured, Run
 from papertest.fingerprint import Sources
 from papertest.package import Package
 from papertest.store import Result, Sample, Store
@@ -129,10 +129,10 @@ class Measurer:
         reported = {i: self.package.record.reported[i] for i in reports}
         run = Run(seed, device, self.quick, reported, self.screen.track, self._sharing(shared))
         try:
-            importlib.import_module(self.sources.claims[claim][0])
+            function = self.sources.function(claim)
             seed_all(seed)
             start = time.perf_counter()
-            measured = CLAIMS[claim](run)
+            measured = function(run)
             seconds = time.perf_counter() - start
             if not isinstance(measured, Measured):
                 measured = Measured(measured)
