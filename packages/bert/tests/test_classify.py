@@ -12,8 +12,10 @@ from bert_cases import checkpoint
 from tokenizers import Tokenizer, processors
 
 from bert import BertForClassification, load_pretrained, predict
-from bert.reproduce import classify, finetuning, gpu, pretrained_trend
-from bert.reproduce.datasets import LABELLED, Labelled
+from bert.reproduce import classify
+from bert.reproduce.data.sets import LABELLED, Labelled
+from bert.reproduce.paper import published
+from bert.reproduce.training import finetuning, minilm
 
 WORDS = ["good", "bad", "film", "it", "is", "a", "not", "##s", ".", "très"]
 TEXTS = [(f"{'it is ' * (i % 3)}a {('bad', 'good', 'not')[i % 3]} film{'s' * (i % 2)}.", i % 3) for i in range(90)]
@@ -28,9 +30,9 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def little(weights, monkeypatch):
-    tokens: Tokenizer = gpu.tokenizer(weights)
+    tokens: Tokenizer = published.tokenizer(weights)
     tokens.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    monkeypatch.setattr(pretrained_trend, "tokenizer", lambda: tokens)
+    monkeypatch.setattr(minilm, "tokenizer", lambda: tokens)
     monkeypatch.setattr(classify, "minilm", lambda: weights)
     monkeypatch.setattr(classify, "RATE", 5e-3)  # MiniLM's would teach so small a model nothing
     monkeypatch.setattr(classify, "labelled", lambda name: Labelled(TEXTS[:70], [], TEXTS[70:], LABELS, ""))

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert.reproduce import datasets
-from bert.reproduce.datasets import normalise
+from bert.reproduce.data import corpora, sets
+from bert.reproduce.data.sets import normalise
 
-labelled = cache(datasets.labelled)
-corpus = cache(datasets.sentence_pairs_corpus)
-verse_pairs = cache(datasets.verse_pairs)
+labelled = cache(sets.labelled)
+corpus = cache(corpora.sentence_pairs_corpus)
+verse_pairs = cache(corpora.verse_pairs)
 
 # Few words, so that near-duplicates and texts with two labels abound.
 text = st.lists(st.sampled_from(["a", "b", "C", "c,", "D", "E!", "f", "!"]), min_size=1, max_size=4).map(" ".join)
@@ -33,20 +33,20 @@ def assert_apart(*parts):
 
 @given(examples)
 def test_parts_share_no_text_and_do_not_depend_on_order(made):
-    first = datasets.split(made, ["no", "yes"], "CC0-1.0")
+    first = sets.split(made, ["no", "yes"], "CC0-1.0")
     parts = (first.train, first.dev, first.test)
     assert_apart(*([text for text, _ in part] for part in parts))
     both = {normalise(text) for text, label in made if label} & {normalise(text) for text, label in made if not label}
     kept = [normalise(text) for part in parts for text, _ in part]
     assert sorted(kept) == sorted({normalise(text) for text, _ in made} - both - {""})
-    again = datasets.split([(text.upper(), label) for text, label in reversed(made)], ["no", "yes"], "CC0-1.0")
+    again = sets.split([(text.upper(), label) for text, label in reversed(made)], ["no", "yes"], "CC0-1.0")
     for part, same in zip(parts, (again.train, again.dev, again.test), strict=True):
         assert [(normalise(text), label) for text, label in part] == [(normalise(text), label) for text, label in same]
 
 
 def test_a_tenth_of_every_label():
     made = [(f"text {i}", int(i < 50)) for i in range(250)]
-    parts = datasets.split(made, ["no", "yes"], "CC0-1.0")
+    parts = sets.split(made, ["no", "yes"], "CC0-1.0")
     counts = [Counter(label for _, label in part) for part in (parts.test, parts.dev, parts.train)]
     assert counts == [{0: 20, 1: 5}, {0: 20, 1: 5}, {0: 160, 1: 40}]
 
@@ -84,8 +84,8 @@ def test_published_sets_are_lower_case_letters(name):
 
 
 def test_the_published_sizes():
-    folder = datasets.NEWSGROUPS_AND_REUTERS.path("orangecontrib/text/datasets")
-    sizes = {path.stem: len(datasets.read_tab(path)) for path in folder.glob("[2r]*.tab")}
+    folder = sets.NEWSGROUPS_AND_REUTERS.path("orangecontrib/text/datasets")
+    sizes = {path.stem: len(sets.read_tab(path)) for path in folder.glob("[2r]*.tab")}
     assert (sizes["20newsgroups-train"], sizes["20newsgroups-test"]) == (11_293, 7_528)
     assert (sizes["reuters-r52-train"], sizes["reuters-r52-test"]) == (6_532, 2_568)
 
@@ -196,7 +196,7 @@ Back to normal text it goes.
 
 
 def test_prose():
-    assert list(datasets.prose(RST)) == [
+    assert list(corpora.prose(RST)) == [
         "The first paragraph has a literal and a link. It goes on, e.g. With Name, and a page or two:",
         "One item of a list is here.",
         "Another item goes on for two lines.",
@@ -216,12 +216,12 @@ def test_prose():
     ],
 )
 def test_sentences(paragraph, expected):
-    assert datasets.sentences(paragraph) == expected
+    assert corpora.sentences(paragraph) == expected
 
 
 def test_a_held_out_sentence_is_in_no_training_document():
     made = [[f"This is {i}.", "Everyone says this.", f"And {i} it ends."] for i in range(20)]
-    parts = datasets.hold_out([*made, made[0], ["Alone."]], "CC0-1.0")
+    parts = corpora.hold_out([*made, made[0], ["Alone."]], "CC0-1.0")
     assert (len(parts.train), len(parts.held_out)) == (18, 2)
     assert all(len(document) == 3 for document in parts.held_out)
     assert all(len(document) == 2 and "Everyone says this." not in document for document in parts.train)
@@ -233,7 +233,7 @@ def bible(path, verses):
         db.execute("CREATE TABLE verses (book_id INTEGER, chapter_number INTEGER, verse_number INTEGER, text TEXT)")
         db.executemany("INSERT INTO books VALUES (?, ?, ?)", [(1, 2, "Job"), (2, 1, "Genesis")])
         db.executemany("INSERT INTO verses VALUES (?, ?, ?, ?)", verses)
-    return datasets.read_bible(path)
+    return corpora.read_bible(path)
 
 
 def test_verses_are_paired(tmp_path):
@@ -244,7 +244,7 @@ def test_verses_are_paired(tmp_path):
         tmp_path / "new", [(1, 1, 1, "you are"), (1, 1, 2, "he says"), (2, 1, 1, "Same."), (2, 1, 2, "you are")]
     )
     assert list(old) == [("Genesis", 1, 1), ("Genesis", 1, 2), ("Job", 1, 1), ("Job", 1, 2)]
-    parts = datasets.pair_up(old, new)
+    parts = corpora.pair_up(old, new)
     assert sorted(parts["test"]) == [
         ("he sayeth", "he says", 1),
         ("he sayeth", "you are", 0),
@@ -257,24 +257,24 @@ def test_verses_are_paired(tmp_path):
 def test_bad_rows_are_named(tmp_path):
     (tmp_path / "a.tab").write_text("Category\tText\nd\tstring\nclass\t\n\nearn\ta text\nacq\n", "utf-8")
     with pytest.raises(ValueError, match=r"row 6 of a\.tab is 'acq': it should be a label, a tab and a text"):
-        datasets.read_tab(tmp_path / "a.tab")
+        sets.read_tab(tmp_path / "a.tab")
     (tmp_path / "a.tab").write_text("Category\tText\nd\tstring\nclass\t\n \t\nearn\ta text\n", "utf-8")
-    assert datasets.read_tab(tmp_path / "a.tab") == [("earn", "a text")]
-    assert datasets.scored("1\t0.0\tso so\n2\t0.1\tgood\n3\t-2\tbad\n") == [("so so", 0), ("good", 1), ("bad", 0)]
+    assert sets.read_tab(tmp_path / "a.tab") == [("earn", "a text")]
+    assert sets.scored("1\t0.0\tso so\n2\t0.1\tgood\n3\t-2\tbad\n") == [("so so", 0), ("good", 1), ("bad", 0)]
     for bad in ("2\tgood", "2\tx\tgood", "2\t1\tgood\tmore"):
         with pytest.raises(ValueError, match="line 2 is '2.*it should be an id, a score and a text"):
-            datasets.scored(f"1\t1\tfine\n{bad}\n")
+            sets.scored(f"1\t1\tfine\n{bad}\n")
 
 
 def test_unknown_names():
     accepted = "'newsgroups', 'reuters52', 'movie_sentences', 'chinese_reviews'"
     with pytest.raises(ValueError, match=f"'imdb' is unknown: it should be one of {accepted}"):
-        datasets.labelled("imdb")
+        sets.labelled("imdb")
     with pytest.raises(ValueError, match="'wiki' is unknown: it should be one of 'django', 'bible', 'newsgroups'"):
-        datasets.sentence_pairs_corpus("wiki")
+        corpora.sentence_pairs_corpus("wiki")
 
 
 def test_tfidf_baseline_learns_from_words():
     pytest.importorskip("sklearn")
     made = [(f"{word} word{i % 7} word{i % 5}", label) for i in range(40) for label, word in enumerate(("bad", "good"))]
-    assert datasets.tfidf_baseline(made[:60], made[60:], ["good word1", "bad word2"]) == [1, 0]
+    assert sets.tfidf_baseline(made[:60], made[60:], ["good word1", "bad word2"]) == [1, 0]

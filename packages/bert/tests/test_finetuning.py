@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bert import Bert, BertForClassification
-from bert.reproduce import finetuning
-from bert.reproduce.finetuning import (
+from bert.reproduce.data.text import Example, Task, tensors
+from bert.reproduce.training import finetuning
+from bert.reproduce.training.finetuning import (
     Classifier,
     accuracy,
     adam,
@@ -25,7 +26,6 @@ from bert.reproduce.finetuning import (
     macro_f1,
     predict,
 )  # fmt: skip
-from bert.reproduce.text import Example, Task, tensors
 
 labels = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=30)
 

@@ -14,8 +14,9 @@ from test_squad import entry, write
 from papertest.fingerprint import Sources
 from papertest.package import Package
 
-from bert.reproduce import gpu, squad
-from bert.reproduce.gpu import TASKS, glue_examples, read_glue
+from bert.reproduce.paper import published as gpu
+from bert.reproduce.paper import squad
+from bert.reproduce.paper.published import TASKS, glue_examples, read_glue
 
 SOURCES = Sources(Package.at(Path(__file__).parents[1] / "src" / "bert"))
 RECORD = SOURCES.package.record

@@ -1,31 +1,26 @@
-"""For every exact claim a mistake made on purpose, and the verdict that it turns.
+"""For every exact and printed claim a mistake made on purpose, and the verdict that it turns.
 
-Without a mistake the verdicts are those of NOT_REPRODUCED, and the others reproduced: see test_claims.py.
+Without a mistake the verdicts are those of NOT_REPRODUCED, and the others reproduced.
 """
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import replace
 from functools import cache, partial
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from papertest.accept import judge
-from papertest.claims import Measured, Run
-from papertest.fingerprint import Sources
-from papertest.measure import Silent, seed_all
-from papertest.package import Package
+from papertest.mutation import Mutations
 
 from bert import heads, masking, model, pretrained, wordpiece
-from bert.reproduce import datasets, heads_parity, identities, parameters, parity, pretext, wordpieces
+from bert.reproduce.data import corpora
+from bert.reproduce.exact import identities, objectives, parameters, parity
+from bert.reproduce.exact import wordpiece as lines
 
-PACKAGE = Package.at(Path(__file__).parents[1] / "src" / "bert")
-RECORD, SOURCES = PACKAGE.record, Sources(PACKAGE)
-EXACT = [name for name, entry in RECORD.claims.items() if entry.tier == "exact"]
+BENCH = Mutations(__file__)
+EXACT = BENCH.tier("exact", "printed")
 NOT_REPRODUCED = {
     "params-large",
     "params-stated-vocabulary",
@@ -38,44 +33,27 @@ NOT_REPRODUCED = {
     "figure-5-end",
     "epochs-by-length",
 }
-
-
-def measure(claim, reported=None):
-    """One measurement, as `reproduce` makes it; `reported` stands in for entries of the record."""
-    importlib.import_module(SOURCES.claims[claim][0])
-    entries = {i: RECORD.reported[i] for i in RECORD.claims[claim].reports} | (reported or {})
-    seed_all(0)
-    run = Run(0, "cpu", False, entries, Silent().track, lambda run, function, args: function(run, *args))
-    measured = Sources(PACKAGE).function(claim)(run)
-    return measured if isinstance(measured, Measured) else Measured(measured)
+bible = cache(corpora.sentence_pairs_corpus)
 
 
 def lighter(monkeypatch):
     """Fewer sentences and pairs: the verdicts of a right implementation are the same, as one of the tests here sees."""
-    whole = sentence_pairs_corpus("bible")
-    monkeypatch.setattr(pretext, "sentence_pairs_corpus", lambda name: replace(whole, train=whole.train[:200]))
-    monkeypatch.setattr(pretext, "DRAWS", 20_000)
+    whole = bible("bible")
+    monkeypatch.setattr(objectives, "sentence_pairs_corpus", lambda name: replace(whole, train=whole.train[:200]))
+    monkeypatch.setattr(objectives, "DRAWS", 20_000)
     monkeypatch.setattr(parity, "PAIRS", 10)
-
-
-sentence_pairs_corpus = cache(datasets.sentence_pairs_corpus)
-
-
-def verdict(claim, reported=None):
-    value = measure(claim, reported).value
-    return judge(RECORD.claims[claim].accept, RECORD.reported_value(claim), [value]).verdict
 
 
 def transcribed(name, columns=None, **rows):
     """An entry of the record with other columns, or with some rows of its table replaced."""
-    entry = RECORD.reported[name]
+    entry = BENCH.record.reported[name]
     changed = {"columns": columns} if columns else {"value": entry.value | rows}
     return {name: entry.model_copy(update=changed)}
 
 
 def cell(name, row, column, value):
     """An entry of the record with one number of its table replaced; columns count from 0."""
-    cells = list(RECORD.reported[name].value[row])
+    cells = list(BENCH.record.reported[name].value[row])
     cells[column] = value
     return transcribed(name, **{row: cells})
 
@@ -149,7 +127,7 @@ def pairs_changed(change):
     def pairs(documents, **options):
         return [change(pair) for pair in masking.make_nsp_pairs(documents, **options)]
 
-    return put(pretext, "make_nsp_pairs", pairs)
+    return put(objectives, "make_nsp_pairs", pairs)
 
 
 def late(pair):
@@ -169,7 +147,7 @@ def half_of_the_random(monkeypatch):
     def pairs(documents, **options):
         return [p for i, p in enumerate(masking.make_nsp_pairs(documents, **options)) if p.is_next or i % 2]
 
-    monkeypatch.setattr(pretext, "make_nsp_pairs", pairs)
+    monkeypatch.setattr(objectives, "make_nsp_pairs", pairs)
 
 
 def composed(text, *, lower=True):
@@ -187,7 +165,7 @@ MISTAKES = {
     "params-base": untied,
     "params-large": put(parameters, "PUBLISHED_VOCABULARY", 34_500),
     "params-stated-vocabulary": put(parameters, "TEXT_VOCABULARY", parameters.PUBLISHED_VOCABULARY),
-    "masking": put(pretext, "mask_tokens", partial(masking.mask_tokens, mask=0.8, random=0.2, keep=0.0)),
+    "masking": put(objectives, "mask_tokens", partial(masking.mask_tokens, mask=0.8, random=0.2, keep=0.0)),
     "nsp-balance": half_of_the_random,
     "minilm-parity": put(model.FeedForward, "forward", tanh_gelu),
     "heads-parity": put(heads.BertForPreTraining, "loss", swapped_labels),
@@ -216,7 +194,7 @@ MISREAD = {  # the sums over the paper's own tables have no implementation to br
 
 
 BESIDES = {  # another way to be wrong, for claims with more than one part
-    "masking: special tokens": ("masking", put(pretext, "mask_tokens", specials_too)),
+    "masking: special tokens": ("masking", put(objectives, "mask_tokens", specials_too)),
     "nsp-balance: IsNext": ("nsp-balance", pairs_changed(late)),
     "nsp-balance: NotNext": ("nsp-balance", pairs_changed(own_next)),
     "minilm-parity: epsilon": ("minilm-parity", put(pretrained, "BertConfig", other_epsilon)),
@@ -230,7 +208,7 @@ BESIDES = {  # another way to be wrong, for claims with more than one part
 }
 
 
-def test_every_exact_claim_has_a_mistake():
+def test_every_claim_has_a_mistake():
     assert set(MISTAKES) | set(MISREAD) == set(EXACT) and not set(MISTAKES) & set(MISREAD)
 
 
@@ -239,14 +217,14 @@ def test_a_mistake_turns_the_verdict(claim, monkeypatch):
     lighter(monkeypatch)
     if claim in MISTAKES:
         MISTAKES[claim](monkeypatch)
-    after = verdict(claim, MISREAD[claim]() if claim in MISREAD else None)
+    after = BENCH.verdict(claim, reported=MISREAD[claim]() if claim in MISREAD else None)
     assert after == ("reproduced" if claim in NOT_REPRODUCED else "not reproduced")
 
 
 @pytest.mark.parametrize("claim", ["nsp-balance", "minilm-parity"])
 def test_fewer_sentences_and_pairs_turn_no_verdict(claim, monkeypatch):
     lighter(monkeypatch)
-    assert verdict(claim) == "reproduced"
+    assert BENCH.verdict(claim) == "reproduced"
 
 
 @pytest.mark.parametrize("mistake", BESIDES)
@@ -254,24 +232,24 @@ def test_another_mistake_turns_the_verdict(mistake, monkeypatch):
     claim, apply = BESIDES[mistake]
     lighter(monkeypatch)
     apply(monkeypatch)
-    assert verdict(claim) == "not reproduced"
+    assert BENCH.verdict(claim) == "not reproduced"
 
 
 def test_a_pair_is_found_where_it_stands():
-    places, text, starts = pretext.placed([[[7, 8], [9, 7, 8]], [[9]]])
+    places, text, starts = objectives.placed([[[7, 8], [9, 7, 8]], [[9]]])
     assert places == [[[0, 1], [2, 3, 4]], [[6]]] and text == "\7\b\t\7\b\0\t\0"
     assert starts == [0, 0, 2, 2, 2, 5, 6, 7]
-    assert pretext.next_sentence(starts, 0) == 2 and pretext.next_sentence(starts, 4) == 5
-    assert pretext.follows(text, [0, 1], [2, 3], 0)
-    assert not pretext.follows(text, [0, 1], [3, 4], 0) and pretext.follows(text, [0, 1], [3, 4], 1)
-    assert not pretext.follows(text, [2, 3, 4], [6], 9)  # another document
+    assert objectives.next_sentence(starts, 0) == 2 and objectives.next_sentence(starts, 4) == 5
+    assert objectives.follows(text, [0, 1], [2, 3], 0)
+    assert not objectives.follows(text, [0, 1], [3, 4], 0) and objectives.follows(text, [0, 1], [3, 4], 1)
+    assert not objectives.follows(text, [2, 3, 4], [6], 9)  # another document
 
 
 def test_all_characters_are_in_the_vocabulary():
-    vocab = wordpieces.with_characters({"[UNK]": 0, "a": 1}, ["ab", "文"])
+    vocab = lines.with_characters({"[UNK]": 0, "a": 1}, ["ab", "文"])
     assert vocab == {"[UNK]": 0, "a": 1, "b": 2, "文": 3, "##a": 4, "##b": 5, "##文": 6}
 
 
 def test_weight_and_bias_are_compared_together():
-    joined = heads_parity.by_module({"a.weight": torch.ones(2, 2), "a.bias": torch.zeros(2), "b.weight": torch.ones(1)})
+    joined = parity.by_module({"a.weight": torch.ones(2, 2), "a.bias": torch.zeros(2), "b.weight": torch.ones(1)})
     assert {name: vector.tolist() for name, vector in joined.items()} == {"a": [1, 1, 1, 1, 0, 0], "b": [1]}

@@ -1,4 +1,4 @@
-"""For every trend claim, and every paper claim, a mistake made on purpose, and the verdict that it turns.
+"""For every trend, speed and paper claim a mistake made on purpose, and the verdict that it turns.
 
 Nothing is trained here and no time is measured. A model's scores are made up from its sizes, from what it was
 pre-trained on and for how long, and from the labels, rate and epochs of its fine-tuning; speed is the price of what a
@@ -7,7 +7,6 @@ tiny model computes, and memory is counted. The mistake is in what is asked for,
 
 from __future__ import annotations
 
-import importlib
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,35 +15,22 @@ import pytest
 import torch
 
 from papertest import bench
-from papertest.accept import judge
-from papertest.claims import Run
 from papertest.counting import flops
-from papertest.fingerprint import Sources
-from papertest.measure import Silent, seed_all
-from papertest.package import Package
+from papertest.mutation import Mutations
 
 from bert import Bert, BertConfig, heads, save_pretrained
 from bert import model as model_module
-from bert.reproduce import finetuning, gpu, pretrained_trend, pretraining, speed, trend
-from bert.reproduce.datasets import Labelled
-from bert.reproduce.pretraining import LTR
-from bert.reproduce.text import Example, Task
+from bert.reproduce import speed
+from bert.reproduce.data.sets import Labelled
+from bert.reproduce.data.text import Example, Task
+from bert.reproduce.paper import published, whole_sets
+from bert.reproduce.training import finetuning, pretraining
+from bert.reproduce.training.pretraining import LTR
+from bert.reproduce.trend import pretrained
+from bert.reproduce.trend import small as trend
 
-PACKAGE = Package.at(Path(__file__).parents[1] / "src" / "bert")
-RECORD, SOURCES = PACKAGE.record, Sources(PACKAGE)
-CLAIMED = [name for name, entry in RECORD.claims.items() if entry.tier != "exact"]
-
-
-def measure(claim, seed=0, share=lambda run, function, args: function(run, *args)):
-    """One measurement, as `reproduce` makes it."""
-    importlib.import_module(SOURCES.claims[claim][0])
-    entries = {i: RECORD.reported[i] for i in RECORD.claims[claim].reports}
-    seed_all(seed)
-    return Sources(PACKAGE).function(claim)(Run(seed, "cpu", False, entries, Silent().track, share))
-
-
-def verdict(claim):
-    return judge(RECORD.claims[claim].accept, None, [measure(claim).value]).verdict
+BENCH = Mutations(__file__)
+CLAIMED = BENCH.tier("trend", "speed", "paper")
 
 
 # ------------------------------------------------------------------------------------- small models, without training
@@ -133,17 +119,22 @@ def with_minilm(monkeypatch):
     def random(config):
         return SimpleNamespace(config=config, real=False)
 
-    m = pretrained_trend
-    monkeypatch.setattr(m, "minilm", Path)
-    monkeypatch.setattr(m, "copy_of", lambda bert: bert)
-    monkeypatch.setattr(m, "load_pretrained", lambda path, fused: SimpleNamespace(config=pretraining.BASE, real=True))
-    monkeypatch.setattr(m, "Bert", random)
-    monkeypatch.setattr(m, "examples", as_examples)
-    monkeypatch.setattr(m, "tuned", lambda bert, *rest, **options: bert)
-    monkeypatch.setattr(m, "predict", read)
-    monkeypatch.setattr(m, "tested", lambda bert, found: finetuning.accuracy(m.predict(bert, found), labels(found)))
-    monkeypatch.setattr(m.datasets, "labelled", lambda name: Labelled(POSTS, POSTS[:60], POSTS, [""] * LABELS, ""))
-    monkeypatch.setattr(m.datasets, "tfidf_baseline", counted_words)
+    real = SimpleNamespace(config=pretraining.BASE, real=True)
+    monkeypatch.setattr(pretrained, "Bert", random)
+    monkeypatch.setattr(pretrained, "tested", score)
+    for m in (pretrained, whole_sets):
+        monkeypatch.setattr(m, "minilm", Path)
+        monkeypatch.setattr(m, "copy_of", lambda bert: bert)
+        monkeypatch.setattr(m, "load_pretrained", lambda path, fused: real)
+        monkeypatch.setattr(m, "examples", as_examples)
+        monkeypatch.setattr(m, "tuned", lambda bert, *rest, **options: bert)
+        monkeypatch.setattr(m, "predict", read)
+        monkeypatch.setattr(m.datasets, "labelled", lambda name: Labelled(POSTS, POSTS[:60], POSTS, [""] * LABELS, ""))
+        monkeypatch.setattr(m.datasets, "tfidf_baseline", counted_words)
+
+
+def score(bert, found):
+    return finetuning.accuracy(read(bert, found), labels(found))
 
 
 def labels(examples):
@@ -168,14 +159,13 @@ def tiny(tmp_path_factory):
     return folder
 
 
-def sentences(run, count):
+def sentences(count):
     """Of 5 to 35 tokens, in no order."""
     return [Example([2, *[9] * (3 + 11 * i % 31), 3], [0] * (5 + 11 * i % 31), i % 2) for i in range(count)]
 
 
 def in_a_race(monkeypatch, folder):
     monkeypatch.setattr(speed, "minilm", lambda: folder)
-    monkeypatch.setattr(speed, "SENTENCES", 64)
     monkeypatch.setattr(speed, "sentences", sentences)
     monkeypatch.setattr(bench, "seconds", operations)
 
@@ -187,22 +177,28 @@ ASKED = []  # what the last trainings on the GPU were asked for
 
 def on_a_gpu(monkeypatch):
     """A little above the bounds, with the paper's settings."""
-    monkeypatch.setattr(gpu, "weights", Path)
-    monkeypatch.setattr(gpu, "tokenizer", lambda folder: None)
-    monkeypatch.setattr(gpu, "glue_data", Path)
-    monkeypatch.setattr(gpu, "read_glue", lambda file, task: [file])
-    monkeypatch.setattr(gpu, "glue_examples", lambda rows, tokens: rows)
-    monkeypatch.setattr(gpu, "load_pretrained", lambda folder, fused: None)
+    monkeypatch.setattr(published, "weights", Path)
+    monkeypatch.setattr(published, "tokenizer", lambda folder: None)
+    monkeypatch.setattr(published, "glue_data", Path)
+    monkeypatch.setattr(published, "read_glue", lambda file, task: [file])
+    monkeypatch.setattr(published, "glue_examples", lambda rows, tokens: rows)
+    monkeypatch.setattr(published, "load_pretrained", lambda folder, fused: None)
     for name in ("BertForClassification", "SpanModel"):
-        monkeypatch.setattr(gpu, name, lambda *args: torch.nn.Linear(1, 1))
-    monkeypatch.setattr(gpu, "fine_tune", lambda model, train, **asked: ASKED.append(asked))
-    monkeypatch.setattr(gpu, "tested", on_glue)
-    monkeypatch.setattr(gpu, "folder_of", lambda *args: Path())
-    monkeypatch.setattr(gpu, "read_squad", lambda file: [file])
-    monkeypatch.setattr(gpu, "windows", lambda questions, tokens, length: [length])
-    monkeypatch.setattr(gpu, "train_spans", lambda model, data, **asked: ASKED.append(asked | {"length": data[0]}))
-    monkeypatch.setattr(gpu, "answers", lambda model, data, questions: questions)
-    monkeypatch.setattr(gpu, "scores", on_squad)
+        monkeypatch.setattr(published, name, lambda *args: torch.nn.Linear(1, 1))
+    monkeypatch.setattr(published, "fine_tune", lambda model, train, **asked: ASKED.append(asked))
+    monkeypatch.setattr(published, "tested", on_glue)
+    monkeypatch.setattr(published, "folder_of", lambda *args: Path())
+    monkeypatch.setattr(published, "read_squad", lambda file: [file])
+    monkeypatch.setattr(published, "windows", lambda questions, tokens, length: [length])
+    monkeypatch.setattr(
+        published, "train_spans", lambda model, data, **asked: ASKED.append(asked | {"length": data[0]})
+    )
+    monkeypatch.setattr(published, "answers", lambda model, data, questions: questions)
+    monkeypatch.setattr(published, "scores", on_squad)
+
+
+def trained(model, data, **asked):
+    ASKED.append(asked | {"length": data[0]})
 
 
 def on_glue(model, dev):
@@ -268,11 +264,11 @@ def sorted_by_length(model, examples):
     return [found[i] for group in finetuning.by_length(examples) for i in group]
 
 
-def swapped(ours, peer, **options):
-    return paired(peer, ours, **options)
+def swapped(times, above, below):
+    return ratio(times, below, above)
 
 
-paired = bench.paired
+ratio = bench.Times.ratio
 
 
 def unsorted(encoder, found, *, ordered):
@@ -307,7 +303,7 @@ def twice(self, *inputs):
 loss = heads.BertForClassification.loss
 
 
-def of_one_length(run, count):
+def of_one_length(count):
     """Nothing to sort, and no padding to leave out."""
     return [Example([2, *[9] * 20, 3], [0] * 22, i % 2) for i in range(count)]
 
@@ -330,15 +326,15 @@ MISTAKES = {
     "size-layers": sizes("half the layers"),
     "size-width": sizes("half the width"),
     "size-finetuned": sizes("half the layers"),
-    "pretrained-against-scratch": put(pretrained_trend, "FROM_SCRATCH", "base"),
+    "pretrained-against-scratch": put(pretrained, "FROM_SCRATCH", "base"),
     "finetuned-against-frozen": put(trend, "fine_tuned", of_few_labels),
     "large-sets-less-sensitive": put(trend, "MANY", trend.FEW),
-    "minilm-against-tfidf": put(pretrained_trend, "POST", 4),
-    "whole-sets": put(pretrained_trend, "WHOLE_POST", 4),
+    "minilm-against-tfidf": put(pretrained, "POST", 4),
+    "whole-sets": put(whole_sets, "WHOLE_POST", 4),
     "forward-speed": all_of(put(speed, "states", unsorted), put(speed, "load_pretrained", written_out)),
     "finetune-step-speed": put(heads.BertForClassification, "loss", twice),
-    "glue": put(gpu, "GLUE", "swag"),
-    "squad": put(gpu, "SQUAD", "squad_2"),
+    "glue": put(published, "GLUE", "swag"),
+    "squad": put(published, "SQUAD", "squad_2"),
 }
 BESIDES = {  # a ratio upside down, a difference with the other sign, another part of a claim
     "mlm-against-ltr: sign": LTR_SWAPPED,
@@ -353,20 +349,20 @@ BESIDES = {  # a ratio upside down, a difference with the other sign, another pa
     "size-width: upside down": all_of(sizes("base", hidden_size=32, n_heads=1), sizes("half the width")),
     "size-finetuned: sign": all_of(sizes("base", n_layers=1), sizes("half the layers")),
     "size-finetuned: the width": sizes("half the width"),
-    "pretrained-against-scratch: MiniLM": put(pretrained_trend, "Bert", lambda config: SimpleNamespace(real=True)),
+    "pretrained-against-scratch: MiniLM": put(pretrained, "Bert", lambda config: SimpleNamespace(real=True)),
     "finetuned-against-frozen: sign": put(trend, "frozen", frozen_beyond_fine_tuned),
     "large-sets-less-sensitive: sign": all_of(put(trend, "FEW", trend.MANY), put(trend, "MANY", trend.FEW)),
-    "minilm-against-tfidf: order": put(pretrained_trend, "predict", sorted_by_length),
-    "whole-sets: order": put(pretrained_trend, "predict", sorted_by_length),
-    "forward-speed: upside down": put(bench, "paired", swapped),
+    "minilm-against-tfidf: order": put(pretrained, "predict", sorted_by_length),
+    "whole-sets: order": put(whole_sets, "predict", sorted_by_length),
+    "forward-speed: upside down": put(bench.Times, "ratio", swapped),
     "forward-speed: lengths": put(speed, "sentences", of_one_length),
     "forward-speed: memory": put(model_module.EncoderLayer, "forward", hoarding),
-    "finetune-step-speed: upside down": put(bench, "paired", swapped),
+    "finetune-step-speed: upside down": put(bench.Times, "ratio", swapped),
     "finetune-step-speed: memory": put(model_module.EncoderLayer, "forward", hoarding),
     "glue: mismatched": lambda monkeypatch: monkeypatch.setitem(
-        gpu.TASKS, "mnli_m", gpu.TASKS["mnli_m"]._replace(dev="dev_mismatched")
+        published.TASKS, "mnli_m", published.TASKS["mnli_m"]._replace(dev="dev_mismatched")
     ),
-    "squad: short windows": lambda monkeypatch: monkeypatch.setitem(gpu.LENGTHS, "squad", 128),
+    "squad: short windows": lambda monkeypatch: monkeypatch.setitem(published.LENGTHS, "squad", 128),
 }  # fmt: skip
 
 
@@ -377,16 +373,16 @@ def test_every_trend_and_paper_claim_has_a_mistake():
 @pytest.mark.parametrize("claim", CLAIMED)
 def test_a_mistake_turns_the_verdict(claim, monkeypatch, tiny):
     prepare(monkeypatch, tiny)
-    assert verdict(claim) == "reproduced"
+    assert BENCH.verdict(claim) == "reproduced"
     MISTAKES[claim](monkeypatch)
-    assert verdict(claim) == "not reproduced"
+    assert BENCH.verdict(claim) == "not reproduced"
 
 
 @pytest.mark.parametrize("mistake", BESIDES)
 def test_another_mistake_turns_the_verdict(mistake, monkeypatch, tiny):
     prepare(monkeypatch, tiny)
     BESIDES[mistake](monkeypatch)
-    assert verdict(mistake.partition(":")[0]) == "not reproduced"
+    assert BENCH.verdict(mistake.partition(":")[0]) == "not reproduced"
 
 
 TRAININGS = {  # the pre-trainings behind each claim
@@ -416,7 +412,7 @@ def test_a_claim_asks_for_its_own_trainings_with_its_own_seed(claim, seed, monke
         asked.add((function, args, run.seed))
         return function(run, *args)
 
-    measure(claim, seed, share)
+    BENCH.measure(claim, seed=seed, share=share)
     assert asked == {(trend.train, (name,), seed) for name in TRAININGS[claim]}
 
 
@@ -430,17 +426,16 @@ def test_sentences_sorted_by_length_come_back_in_their_order():
         assert [row[0].item() for row in speed.states(lengths, found, ordered=ordered)] == [9, 2, 30, 4, 7]
 
 
-def test_every_seed_races_over_other_real_sentences(monkeypatch):
+def test_the_race_is_over_real_sentences_of_mixed_length(monkeypatch):
     monkeypatch.setattr(speed, "examples", lambda texts, longest: list(texts))
-    first, second = (speed.sentences(SimpleNamespace(seed=seed), speed.SENTENCES) for seed in (0, 1))
-    assert len(first) == len(second) == 128 and not {*first} & {*second}
-    assert len({len(text.split()) for text, _ in first}) > 20
+    found = speed.sentences(speed.SENTENCES)
+    assert len(set(found)) == 64 and len({len(text.split()) for text, _ in found}) > 20
 
 
 def test_both_sides_of_a_race_compute_the_same(monkeypatch, tiny):
     """States of tokens, and the losses of one head's weights."""
     in_a_race(monkeypatch, tiny)
-    (batch,) = speed.in_batches(sentences(None, 8))
+    (batch,) = speed.in_batches(sentences(8))
     real = batch[2] == 1
     torch.testing.assert_close(speed.ours()(batch)[real], speed.theirs()(batch)[real])
     ours = heads.BertForClassification(speed.copy_of(load_pretrained(tiny, fused=True)), 2).eval()

@@ -12,9 +12,9 @@ from bert_cases import run_of
 
 from bert import BertForPreTraining
 from bert.masking import NspPair
-from bert.reproduce import pretraining
-from bert.reproduce.pretraining import LTR, as_examples, config, linear, objective, pretrain, scores
-from bert.reproduce.text import CLS, MASK, PAD, SEP, Example
+from bert.reproduce.data.text import CLS, MASK, PAD, SEP, Example
+from bert.reproduce.training import pretraining
+from bert.reproduce.training.pretraining import LTR, as_examples, config, linear, objective, pretrain, scores
 
 NAMES = ["base", "no NSP", LTR, "mask alone", "random alone", "half the layers", "half the width"]
 

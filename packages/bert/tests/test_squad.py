@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bert.pretrained import load_pretrained
-from bert.reproduce import squad
-from bert.reproduce.gpu import tokenizer
-from bert.reproduce.squad import Question, SpanModel, Window, best_span, f1, plain, read_squad, scores, windows
-from bert.reproduce.text import Example
+from bert.reproduce.data.text import Example
+from bert.reproduce.paper import squad
+from bert.reproduce.paper.published import tokenizer
+from bert.reproduce.paper.squad import Question, SpanModel, Window, best_span, f1, plain, read_squad, scores, windows
 
 WORDS = [f"w{i}" for i in range(20)] + ["q", "is", "here", "##s", "."]
 CLS, SEP, FIRST = 2, 3, 5  # [CLS], [SEP], and w0

@@ -13,9 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert.reproduce import pretraining, text
-from bert.reproduce.datasets import labelled, normalise
-from bert.reproduce.text import CLS, LENGTH, MASK, PAD, SEP, UNK, Example, Text, batches, pack, tensors, vocabulary
+from bert.reproduce.data import text
+from bert.reproduce.data.sets import labelled, normalise
+from bert.reproduce.data.text import CLS, LENGTH, MASK, PAD, SEP, UNK, Example, Text, batches, pack, tensors, vocabulary
+from bert.reproduce.training import pretraining
 from bert.wordpiece import SPECIAL, WordPiece
 
 LINES = [" ".join(Random(i).choices(["the", "cats", "sat", "satire", "naïve", "文字", "[MASK]", "5th"], k=6))
@@ -26,7 +27,7 @@ LINES = [" ".join(Random(i).choices(["the", "cats", "sat", "satire", "naïve", "
 
 def test_the_vocabulary_is_the_same_in_another_process():
     """Characters within words would get their ids in an order that changes from process to process."""
-    code = "import json, sys; from bert.reproduce.text import vocabulary; lines = json.load(sys.stdin); "
+    code = "import json, sys; from bert.reproduce.data.text import vocabulary; lines = json.load(sys.stdin); "
     code += "print(json.dumps([vocabulary(lines, 60).get_vocab() for _ in range(2)]))"
     other = subprocess.run(
         [sys.executable, "-c", code], input=json.dumps(LINES), env=os.environ | {"PYTHONHASHSEED": "7"},

@@ -9,10 +9,15 @@ import pytest
 import torch
 from bert_cases import batch, run_of, shake, small
 
-from bert.reproduce import pretrained_trend, pretraining, trend
-from bert.reproduce.pretrained_trend import MeanClassifier, examples
-from bert.reproduce.text import Example, Task
-from bert.reproduce.weights import minilm, verses
+from bert.reproduce.data.corpora import verses
+from bert.reproduce.data.text import Example, Task
+from bert.reproduce.models import minilm
+from bert.reproduce.paper import whole_sets
+from bert.reproduce.training import minilm as minilm_training
+from bert.reproduce.training import pretraining
+from bert.reproduce.training.minilm import MeanClassifier, examples
+from bert.reproduce.trend import pretrained
+from bert.reproduce.trend import small as trend
 from bert.wordpiece import WordPiece
 
 
@@ -104,8 +109,8 @@ def test_real_sentences_are_cut_and_have_the_ids_of_our_tokeniser():
 
 def test_tuning_asks_for_its_own_rates(monkeypatch):
     asked = []
-    monkeypatch.setattr(pretrained_trend, "fine_tune", lambda model, data, **given: asked.append(given))
-    first, again, other = (pretrained_trend.tuned(small(), [], 3, 2, seed) for seed in (4, 4, 5))
+    monkeypatch.setattr(minilm_training, "fine_tune", lambda model, data, **given: asked.append(given))
+    first, again, other = (minilm_training.tuned(small(), [], 3, 2, seed) for seed in (4, 4, 5))
     assert asked[0] == {"epochs": 2, "rate": 1e-4, "head_rate": 3e-3, "batch": 16, "seed": 4}
     assert torch.equal(first.classifier.weight, again.classifier.weight)
     assert not torch.equal(first.classifier.weight, other.classifier.weight) and first.n_labels == 3
@@ -113,7 +118,7 @@ def test_tuning_asks_for_its_own_rates(monkeypatch):
 
 @pytest.mark.parametrize("seed", [0, 2])
 def test_every_seed_learns_from_other_posts_and_all_are_tested_on_the_same(seed, monkeypatch):
-    m, seen = pretrained_trend, {}
+    m, seen = pretrained, {}
     posts = [(f"post {i}", i % 20) for i in range(2000)]
     data = SimpleNamespace(train=posts, dev=[], test=posts[:700], labels=[""] * 20)
     monkeypatch.setattr(m.datasets, "labelled", lambda name: data)
@@ -139,7 +144,7 @@ def test_every_seed_learns_from_other_posts_and_all_are_tested_on_the_same(seed,
 
 
 def test_whole_sets_are_whole(monkeypatch):
-    m, seen = pretrained_trend, []
+    m, seen = whole_sets, []
     sets = {
         name: SimpleNamespace(train=[(name, 0)] * 70, dev=[(name, 1)] * 9, test=[(name, 1)] * 60, labels=["a", "b"])
         for name in ("newsgroups", "reuters52")

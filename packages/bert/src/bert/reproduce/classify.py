@@ -11,10 +11,10 @@ import torch
 
 from bert.heads import BertForClassification
 from bert.pretrained import load_pretrained, save_pretrained
-from bert.reproduce.datasets import LABELLED, labelled
-from bert.reproduce.finetuning import accuracy, copy_of, fine_tune, macro_f1, predict
-from bert.reproduce.pretrained_trend import BATCH, HEAD_RATE, RATE, SENTENCE, examples
-from bert.reproduce.weights import minilm
+from bert.reproduce.data.sets import LABELLED, labelled
+from bert.reproduce.models import minilm
+from bert.reproduce.training.finetuning import accuracy, copy_of, fine_tune, macro_f1, predict
+from bert.reproduce.training.minilm import BATCH, HEAD_RATE, RATE, SENTENCE, examples
 
 LONGEST = 512  # tokens: the rows of MiniLM's position embeddings
 
@@ -22,7 +22,7 @@ LONGEST = 512  # tokens: the rows of MiniLM's position embeddings
 def classify(
     name: str, folder: str | Path, *, epochs: int = 3, limit: int | None = None, tokens: int = SENTENCE, seed: int = 0
 ) -> dict[str, float]:
-    """Fine-tune on the training part of a set of `datasets.labelled`, and score the whole test part.
+    """Fine-tune on the training part of a set of `data.sets.labelled`, and score the whole test part.
 
     limit: only so many examples of either part. tokens: of a text, longer ones are cut. The model is saved with its
     vocabulary and labels. Returns accuracy and macro-F1 in %.

@@ -20,9 +20,9 @@ from papertest.data import cache
 
 from bert.heads import BertForClassification
 from bert.pretrained import load_pretrained
-from bert.reproduce.finetuning import fine_tune, tested
-from bert.reproduce.squad import SpanModel, Window, answers, read_squad, scores, train_spans, windows
-from bert.reproduce.text import Example, ends_of
+from bert.reproduce.data.text import Example, ends_of
+from bert.reproduce.paper.squad import SpanModel, Window, answers, read_squad, scores, train_spans, windows
+from bert.reproduce.training.finetuning import fine_tune, tested
 
 WEIGHTS = "google-bert/bert-base-uncased"
 LENGTHS = {"glue": 128, "squad": 384}  # the authors' code

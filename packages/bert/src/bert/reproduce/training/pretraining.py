@@ -17,7 +17,7 @@ from bert.config import BertConfig
 from bert.heads import BertForPreTraining
 from bert.masking import IGNORE, NspPair, mask_tokens
 from bert.model import Bert
-from bert.reproduce.text import CLS, LENGTH, MASK, PAD, SEP, VOCABULARY, Example, pack, pairs, tensors
+from bert.reproduce.data.text import CLS, LENGTH, MASK, PAD, SEP, VOCABULARY, Example, pack, pairs, tensors
 
 # 25 seconds of one core for a base model. In as much time, on the base's own held-out text, whose unigram entropy is
 # 6.81 nats (pilot, seed 0): 2 layers of 64 in 1,200 steps 6.25 nats, 2 layers of 128 in 500 steps 6.51, 4 layers of 64

@@ -9,8 +9,8 @@ import torch
 from papertest.claims import Measured, Run, claim
 
 from bert.masking import IGNORE, NspPair, make_nsp_pairs, mask_tokens
-from bert.reproduce.datasets import sentence_pairs_corpus
-from bert.reproduce.weights import minilm
+from bert.reproduce.data.corpora import sentence_pairs_corpus
+from bert.reproduce.models import minilm
 from bert.wordpiece import WordPiece
 
 VOCABULARY = 30_522

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from papertest.claims import Measured, Run, claim
+from papertest.threads import one_thread
 
 from bert.model import Bert
-from bert.reproduce.finetuning import WARMUP, Classifier, copy_of, fine_tune, frozen, tested
-from bert.reproduce.pretraining import LTR, QUICK, STEPS, config, pretrain
-from bert.reproduce.text import PAIRS, SENTENCES, Task, task
-from bert.reproduce.threads import one_thread
+from bert.reproduce.data.text import PAIRS, SENTENCES, Task, task
+from bert.reproduce.training.finetuning import WARMUP, Classifier, copy_of, fine_tune, frozen, tested
+from bert.reproduce.training.pretraining import LTR, QUICK, STEPS, config, pretrain
 
 TRAINED = {SENTENCES: 2000, PAIRS: 5000}  # labelled examples, unless fewer or more are the question
 # On dev with the base of one seed (pilot, 1,200 steps of pre-training), one fine-tuning each. Sentences: 3e-4 58.8 %,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bert.heads import BertForClassification
 from bert.model import Bert
-from bert.reproduce.text import Example, Task, batches, tensors
+from bert.reproduce.data.text import Example, Task, batches, tensors
 
 DROPOUT, DECAY, WARMUP = 0.1, 0.01, 0.1  # Appendix A.3 and A.2; the warm-up is that of the authors' code
 PENALTIES = (0.01, 0.1, 1.0, 10.0)  # C of the linear classifier on frozen states, the best on dev

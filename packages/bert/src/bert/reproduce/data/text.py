@@ -18,7 +18,8 @@ from tokenizers.trainers import WordPieceTrainer
 from torch import Tensor
 
 from bert.masking import NspPair, make_nsp_pairs
-from bert.reproduce.datasets import Document, labelled, sentence_pairs_corpus, verse_pairs
+from bert.reproduce.data.corpora import Document, sentence_pairs_corpus, verse_pairs
+from bert.reproduce.data.sets import labelled
 from bert.wordpiece import SPECIAL
 
 PAD, UNK, CLS, SEP, MASK = range(5)  # the ids of SPECIAL

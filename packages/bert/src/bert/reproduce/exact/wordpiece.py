@@ -7,8 +7,9 @@ from pathlib import Path
 
 from papertest.claims import Measured, Run, claim
 
-from bert.reproduce.datasets import CHINESE, DJANGO
-from bert.reproduce.weights import minilm
+from bert.reproduce.data.corpora import DJANGO
+from bert.reproduce.data.sets import CHINESE
+from bert.reproduce.models import minilm
 from bert.wordpiece import SPECIAL, WordPiece
 
 LINES = 5_000  # of each language

@@ -18,8 +18,8 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from bert.model import Bert, initialise
-from bert.reproduce.finetuning import adam
-from bert.reproduce.text import Example, ends_of, tensors
+from bert.reproduce.data.text import Example, ends_of, tensors
+from bert.reproduce.training.finetuning import adam
 
 STRIDE, QUESTION, ANSWER = 128, 64, 30  # tokens: the authors' code
 BEST = 20  # likeliest starts, and ends, that are looked at: theirs too

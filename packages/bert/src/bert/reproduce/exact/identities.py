@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from papertest.claims import Measured, Run, claim
 from papertest.parity import relative_error
+from papertest.threads import one_thread
 
 from bert.heads import BertForPreTraining
 from bert.model import Bert
 from bert.pretrained import load_pretrained
-from bert.reproduce.heads_parity import SMALL, batch, by_module, small
-from bert.reproduce.parity import SHORT, named
-from bert.reproduce.threads import one_thread
-from bert.reproduce.weights import minilm, verses
+from bert.reproduce.data.corpora import verses
+from bert.reproduce.exact.parity import SHORT, SMALL, batch, by_module, named, small
+from bert.reproduce.models import minilm
 from bert.wordpiece import WordPiece
 
 

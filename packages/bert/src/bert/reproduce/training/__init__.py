@@ -1,0 +1,1 @@
+"""Pre-training and fine-tuning: of the small models, and of MiniLM's real weights."""

@@ -1,0 +1,1 @@
+"""Trend claims: effects over seeds, of small models trained here, and of MiniLM fine-tuned."""
