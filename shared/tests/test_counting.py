@@ -1,11 +1,13 @@
-"""Counting: parameters, FLOPs, and a peak of memory that equals the hand sum."""
+"""Counting: parameters, FLOPs, a peak of memory that equals the hand sum, and the exponent of a growth."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from papertest.counting import flops, parameters, peak_memory
+from papertest.counting import exponent, flops, parameters, peak_memory
 
 KIB = 256  # float32 elements in 1 KiB
 
@@ -126,3 +128,13 @@ def test_attention_is_equal_from_run_to_run(run: int) -> None:
 
     # The scores and their softmax of 16 KiB each; the output of 8 KiB comes after the scores went.
     assert [peak_memory(call) for _ in range(3)] == [32 * 1024] * 3
+
+
+@given(st.floats(-3, 3), st.floats(0.01, 100), st.lists(st.integers(1, 4096), min_size=2, max_size=6, unique=True))
+def test_the_exponent_of_a_power_is_its_power(power: float, factor: float, sizes: list[int]) -> None:
+    assert exponent(sizes, [factor * n**power for n in sizes]) == pytest.approx(power, abs=1e-6)
+
+
+def test_the_exponent_is_of_the_least_squares_line() -> None:
+    """log2 of the values is 0, 2, 1 over 0, 1, 2: a slope of 1/2."""
+    assert exponent([1, 2, 4], [1, 4, 2]) == pytest.approx(0.5)

@@ -1,11 +1,15 @@
-"""Counting: parameters, floating-point operations, peak memory. None of these depends on the machine's speed."""
+"""Counting: parameters, floating-point operations, peak memory, and how fast a count grows.
+
+None of these depends on the machine's speed.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -51,3 +55,8 @@ def peak_memory(function: Callable[[], Any], device: str = "cpu") -> int:
         held += event.nbytes()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]  (not in torch's stub)
         peak = max(peak, held)  # pyright: ignore[reportUnknownArgumentType]
     return peak
+
+
+def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """The p of the least-squares fit value = c · size^p, in logarithms."""
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
