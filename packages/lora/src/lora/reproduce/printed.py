@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from papertest.claims import Measured, Run, claim
+from papertest import Measured, Run, claim
 
 
 @claim("table-1-percentages")

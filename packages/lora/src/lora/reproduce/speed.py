@@ -1,4 +1,7 @@
-"""Training SmolLM2 with LoRA: time and memory beside full fine-tuning's and peft's, and switching between adapters."""
+"""What adapters add to a forward pass, what LoRA saves in a training step, and both steps and switches beside peft's.
+
+Everything is timed on one thread, in rounds of which each times every side once.
+"""
 
 from __future__ import annotations
 
@@ -7,88 +10,91 @@ import tempfile
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import peft
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
-from papertest import bench
-from papertest.claims import Measured, Run, claim
+from papertest import Run, Timed, bench, claim
 from papertest.counting import peak_memory
+from papertest.models import smollm2
+from papertest.threads import one_thread
 
 from lora import add_lora, load_adapter, save_adapter, set_adapter
-from lora.reproduce.models import smollm2
-from lora.reproduce.steps import Step, step, total_memory
-from lora.reproduce.threads import one_thread
+from lora.reproduce.models import AFTER, ONLINE, SMALL, THIRD, forward, gpt2, merged, with_adapters
+from lora.reproduce.training import Step, smollm2_ids, smollm2_step, step
 
-BATCH, LENGTH = 4, 64
 R, ALPHA = 8, 16
 QUERY_VALUE = ("q_proj", "v_proj")
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+SWITCHES = 5  # of them in a row are timed, and as many loads: one is over in 2 ms
 
 
-def tokens(run: Run) -> Tensor:
-    return torch.randint(49152, (1, 8) if run.quick else (BATCH, LENGTH), device=run.device)
+def ids_of(run: Run) -> Int[Tensor, "batch seq"]:
+    """Two sentences of 64 tokens: with more of them 15 rounds would take minutes."""
+    return smollm2_ids(*(1, 8) if run.quick else (2, 64), device=run.device)
 
 
-def ours(ids: Tensor, targets: Sequence[str]) -> Step:
-    """A training step of a SmolLM2 of its own; of all its parameters where no targets are given."""
-    model = smollm2()[0]
-    return step(add_lora(model, targets, R, ALPHA) if targets else model, ids)
-
-
-def theirs(ids: Tensor, targets: Sequence[str]) -> Step:
-    """The same with peft."""
+def peft_step(ids: Int[Tensor, "batch seq"], targets: Sequence[str]) -> Step:
+    """`smollm2_step` with peft."""
     config = peft.LoraConfig(r=R, lora_alpha=ALPHA, target_modules=list(targets), lora_dropout=0.0)
     return step(peft.get_peft_model(smollm2()[0], config), ids)
 
 
-@claim("training-memory")
-def training_memory(run: Run) -> Measured:
-    """Against full fine-tuning, bytes over bytes."""
-    ids = tokens(run)
-    found = {
-        name: total_memory(ours(ids, targets), run.device) for name, targets in (("lora", QUERY_VALUE), ("full", ()))
-    }
-    value = {
-        key: found["lora"][name] / found["full"][name] for key, name in (("optimizer", "states"), ("peak", "peak"))
-    }
-    return Measured(value, found)
+@claim("adapter-latency")
+@one_thread()
+def adapter_latency(run: Run) -> Timed:
+    """Table 1, batch 1 and 128 tokens, in float32: time of a forward pass over the base's.
+
+    A third of GPT-2 medium's layers, vocabulary and adapters has the ratios of the whole, in a third of the time.
+    """
+    shape, (batch, length, parameters) = SMALL if run.quick else THIRD, ONLINE
+    base = gpt2(shape, run.device, torch.float32)
+    models = {"base": base, "merged": merged(base)}
+    added = {}
+    for kind in AFTER:
+        models[kind], added[kind] = with_adapters(base, kind, shape, parameters)
+    ids = torch.randint(shape.vocab_size, (batch, length), device=run.device)
+    calls = 20 if run.quick else 1
+    times = bench.rounds(run, {name: forward(model, ids, calls) for name, model in models.items()}, null="base")
+    ratios = {kind: times.ratio(kind, "base") for kind in (*AFTER, "merged")}
+    rounds = [dict(zip(ratios, row, strict=True)) for row in zip(*ratios.values(), strict=True)]
+    return Timed(rounds, times.null, {"seconds": times.seconds, "parameters": added})
 
 
 @claim("training-step")
 @one_thread()
-def training_step(run: Run) -> Measured:
-    """Against full fine-tuning, on one thread."""
-    ids = tokens(run)
-    ratio = bench.paired(ours(ids, QUERY_VALUE).run, ours(ids, ()).run, pairs=2 if run.quick else 3, device=run.device)
-    return Measured(ratio.median, ratio.as_dict())
+def training_step(run: Run) -> Timed:
+    """Section 4.2: a step of full fine-tuning over one with LoRA."""
+    ids = ids_of(run)
+    sides = {"lora": smollm2_step(ids, QUERY_VALUE).run, "full": smollm2_step(ids, ()).run}
+    times = bench.rounds(run, sides, null="lora")
+    return Timed(times.ratio("full", "lora"), times.null, {"seconds": times.seconds})
 
 
 @claim("peft-step")
 @one_thread()
-def peft_step(run: Run) -> Measured:
-    """Against peft, on one thread; `query_value`, in the details: the same with query and value alone."""
-    ids = tokens(run)
-    found: dict[str, Any] = {}
-    for name, targets, pairs in (("all", ALL, 5), ("query_value", QUERY_VALUE, 3)):
-        sides = [ours(ids, targets), theirs(ids, targets)]
-        ratio = bench.paired(sides[0].run, sides[1].run, pairs=2 if run.quick else pairs, device=run.device)
-        memory = [peak_memory(side.run, run.device) for side in sides]
-        found[name] = {**ratio.as_dict(), "bytes": memory}
-    every = found["all"]
-    return Measured({"speed": every["median"], "memory": every["bytes"][0] / every["bytes"][1]}, found)
+def peft_steps(run: Run) -> Timed:
+    """A step with peft over ours; `query_value`, in the details: query and value alone, in three pairs."""
+    ids = ids_of(run)
+    ours, theirs = smollm2_step(ids, ALL), peft_step(ids, ALL)
+    times = bench.rounds(run, {"ours": ours.run, "peft": theirs.run}, null="ours")
+    memory = [peak_memory(side.run, run.device) for side in (ours, theirs)]
+    few = [smollm2_step(ids, QUERY_VALUE).run, peft_step(ids, QUERY_VALUE).run]
+    beside = bench.paired(*few, pairs=3, device=run.device)
+    rounds = [{"speed": ratio, "memory": memory[0] / memory[1]} for ratio in times.ratio("peft", "ours")]
+    return Timed(rounds, times.null, {"seconds": times.seconds, "bytes": memory, "query_value": beside.as_dict()})
 
 
 @claim("peft-switch")
 @one_thread()
-def peft_switch(run: Run) -> Measured:
-    """From one adapter on query and value to another, against `load_adapter`, on one thread; in models with these two.
+def peft_switch(run: Run) -> Timed:
+    """From one adapter on query and value to another, against `load_adapter`; in models with these two.
 
-    `peft`, in the details: peft's own loading, over an adapter that is there.
+    `load_with_peft`, in the seconds: peft's own loading, over an adapter that is there.
     """
-    names, pairs = itertools.cycle("ab"), 3 if run.quick else 15
+    names = itertools.cycle("ab")
     with tempfile.TemporaryDirectory() as folder:
         model, config = smollm2()[0], peft.LoraConfig(r=R, lora_alpha=ALPHA, target_modules=list(QUERY_VALUE))
         for adapter in "ab":
@@ -96,17 +102,21 @@ def peft_switch(run: Run) -> Measured:
             save_adapter(model, Path(folder) / adapter, adapter)
         theirs = peft.get_peft_model(smollm2()[0], config)
         weights = {id(p): p for p in model.parameters()}
-        copies = iter([deepcopy(model, dict(weights)) for _ in range(1 + pairs)])  # a load leaves its adapter behind
+        loads = SWITCHES * (1 + bench.PAIRS)
+        copies = iter([deepcopy(model, dict(weights)) for _ in range(loads)])  # a load leaves its adapter behind
 
         def switch() -> None:
-            set_adapter(model, next(names))
+            for _ in range(SWITCHES):
+                set_adapter(model, next(names))
 
         def load() -> None:
-            load_adapter(next(copies), Path(folder) / "a", "loaded")
+            for _ in range(SWITCHES):
+                load_adapter(next(copies), Path(folder) / "a", "loaded")
 
         def load_with_peft() -> None:
-            theirs.load_adapter(str(Path(folder) / "a"), "default", is_trainable=True)
+            for _ in range(SWITCHES):
+                theirs.load_adapter(str(Path(folder) / "a"), "default", is_trainable=True)
 
-        ratio = bench.paired(switch, load, pairs=pairs, device=run.device)
-        beside = bench.paired(switch, load_with_peft, pairs=pairs, device=run.device)
-    return Measured(ratio.median, {**ratio.as_dict(), "peft": beside.as_dict()})
+        sides = {"switch": switch, "load": load, "load_with_peft": load_with_peft}
+        times = bench.rounds(run, sides, null="switch")
+    return Timed(times.ratio("load", "switch"), times.null, {"seconds": times.seconds, "calls": SWITCHES})

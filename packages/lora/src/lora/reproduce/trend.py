@@ -6,16 +6,15 @@ import statistics
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from papertest.claims import Measured, Run, claim
+from papertest import Measured, Run, claim
+from papertest.models import minilm
 
 from lora.reproduce.data import CHINESE, ENGLISH
-from lora.reproduce.factors import factors
-from lora.reproduce.methods import ALPHA, BIAS, FULL, HEAD, LAST, METHODS, Classifier, lora_name
-from lora.reproduce.models import minilm
-from lora.reproduce.subspaces import projections, similarity
-from lora.reproduce.training import trained
+from lora.reproduce.models import factors
+from lora.reproduce.training import ALPHA, BIAS, FULL, HEAD, LAST, METHODS, Classifier, lora_name, trained
 
 RANKS = (1, 2, 4, 8, 64)  # Table 6
 LORA, WIDE = lora_name("q,v", 8), lora_name("q,v", 64)
@@ -23,6 +22,45 @@ AGAIN = f"{WIDE}, another seed"
 OTHER_SEED = 1000  # added to the seed
 PARTS = {"q": "query", "v": "value"}
 SHOWN = 3  # the layer whose φ is kept for every i and j, the third of six
+
+
+# ---------------------------------------------------------------- how alike two adaptations are (Section 7)
+
+
+def directions(a: Float[Tensor, "r d"]) -> Float[Tensor, "r d"]:
+    """The right-singular vectors of A, one a row, that of the largest singular value first."""
+    return torch.linalg.svd(a.double(), full_matrices=False)[2]
+
+
+def similarity(a: Float[Tensor, "r1 d"], b: Float[Tensor, "r2 d"]) -> Float[Tensor, "r1 r2"]:
+    """Eq. 4 for every i and j: ‖U_A^iᵀ U_B^j‖_F² / min(i, j), U^i the first i right-singular vectors.
+
+    0 where the subspaces are orthogonal, 1 where one is in the other.
+    """
+    squares = (directions(a) @ directions(b).T) ** 2
+    i, j = (torch.arange(1, n + 1, dtype=squares.dtype) for n in squares.shape)
+    return squares.cumsum(0).cumsum(1) / torch.minimum(i[:, None], j[None, :])
+
+
+def projections(
+    w: Float[Tensor, "out in"], delta: Float[Tensor, "out in"], r: int, generator: torch.Generator
+) -> dict[str, float]:
+    """Table 7: ‖Uᵀ W V‖_F with U and V the first r singular vectors of ΔW, of W itself, and of a random matrix.
+
+    Beside them ‖W‖_F, ‖ΔW‖_F and the amplification factor, ‖ΔW‖_F over the first.
+    """
+    w, delta = w.double(), delta.double()
+    noise = torch.randn(w.shape, generator=generator, dtype=w.dtype)
+    found: dict[str, float] = {}
+    for name, matrix in (("delta", delta), ("w", w), ("random", noise)):
+        u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+        found[name] = float(torch.linalg.norm(u[:, :r].T @ w @ v[:r].T))
+    found["norm_w"], found["norm_delta"] = float(torch.linalg.norm(w)), float(torch.linalg.norm(delta))
+    found["factor"] = found["norm_delta"] / found["delta"]
+    return found
+
+
+# ---------------------------------------------------------------- trainings
 
 
 def train(run: Run, name: str, language: str) -> dict[str, Any]:
@@ -97,6 +135,9 @@ def ahead_of(run: Run, other: str, *shown: str) -> tuple[dict[str, float], dict[
         "english": accuracies(run, (LORA, other, *shown)), "chinese": accuracies(run, (LORA, other), CHINESE)
     }  # fmt: skip
     return {language: found[LORA] - found[other] for language, found in details.items()}, details
+
+
+# ---------------------------------------------------------------- claims
 
 
 @claim("close-to-full")

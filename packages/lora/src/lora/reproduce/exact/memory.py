@@ -1,4 +1,4 @@
-"""Section 4.2: what LoRA saves in storage and in the optimizer's memory, in bytes of tensors that exist or could."""
+"""Section 4.2: what LoRA saves in storage and in training, in bytes of tensors that exist or could."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from papertest import counting
-from papertest.claims import Measured, Run, claim
+from papertest import Measured, Run, claim, counting
+from papertest.threads import one_thread
 
 import lora
-from lora.reproduce.architectures import QUERY_VALUE, bytes_of, gpt
+from lora.reproduce.models import QUERY_VALUE, bytes_of, gpt
+from lora.reproduce.training import smollm2_ids, smollm2_step, total_memory
 
 CHECKPOINT_R = 4  # Section 4.2: "With r = 4 and only the query and value projection matrices being adapted"
 HALF = 2  # bytes of a number in half precision
+STEP = (4, 64)  # sentences and tokens of the training step that is counted
 MOMENTS = 2  # Adam keeps a mean and a mean square of each gradient
 
 
@@ -115,3 +117,18 @@ def held_bytes(*, adapted: bool) -> dict[str, int]:
         "gradients": bytes_of(gradients),
         "states": bytes_of(states),
     }
+
+
+@claim("training-memory")
+@one_thread()
+def training_memory(run: Run) -> Measured:
+    """Section 4.2: LoRA (r 8, q and v) over full fine-tuning, bytes over bytes, in a training step of SmolLM2.
+
+    Adam's states; and the peak of weights, states, gradients and activations, counted from torch's allocations. The
+    details have the bytes.
+    """
+    ids = smollm2_ids(*STEP)
+    sides = {"lora": smollm2_step(ids, QUERY_VALUE), "full": smollm2_step(ids, ())}
+    found = {name: total_memory(side, "cpu") for name, side in sides.items()}
+    value = {key: found["lora"][key] / found["full"][key] for key in ("peak", "states")}
+    return Measured({"peak": value["peak"], "optimizer": value["states"]}, found)

@@ -6,11 +6,9 @@ from typing import Any
 
 import torch
 
-from papertest import counting
-from papertest.claims import Measured, Run, claim
+from papertest import Measured, Run, claim, counting
 
-from lora.reproduce.adapters import insert
-from lora.reproduce.architectures import (
+from lora.reproduce.models import (
     QUERY_VALUE,
     SIZES,
     adapter_formula,
@@ -18,6 +16,7 @@ from lora.reproduce.architectures import (
     deberta_xxl,
     gpt,
     gpt3_lora,
+    insert,
     lora_formula,
     prefix,
     roberta,

@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from papertest.claims import Measured, Run, claim
+from papertest import Measured, Run, claim
 from papertest.parity import relative_error
+from papertest.threads import one_thread
 
 import lora
-from lora.reproduce.factors import factors, randomise
-from lora.reproduce.threads import one_thread
+from lora.reproduce.models import factors, randomise
 
 RANKS = (1, 2, 4, 8, 64)  # Table 6
 ALPHAS = (1.0, 8.0, 16.0, 32.0)

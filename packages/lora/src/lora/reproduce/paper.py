@@ -5,18 +5,35 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
-from papertest import bench
-from papertest.claims import Measured, Run, claim
+from papertest import Measured, Run, bench, claim
 
 from lora import add_lora
-from lora.reproduce.latency import ALPHA, MEDIUM, SETTINGS, SMALL, R, gpt2, overheads
-from lora.reproduce.steps import step, total_memory
+from lora.reproduce.models import AFTER, ALPHA, MEDIUM, SETTINGS, SMALL, R, Shape, forward, gpt2, merged, with_adapters
+from lora.reproduce.training import step, total_memory
 
 TRIALS = 60  # of each model and seed; Table 1 has 100
 CALLS = 4  # forward passes in a trial, so that the wait for the device weighs less
 BATCH, LENGTH = 8, 256  # the batch of Table 11; the length is ours
 QUERY_VALUE = (True, False, True)  # of c_attn, which is q, k and v in one
+
+
+def overheads(
+    base: nn.Module, shape: Shape, setting: tuple[int, int, float], *, pairs: int, calls: int, device: str
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Time over the base's, of each kind; alternating, each with the base."""
+    batch, length, parameters = setting
+    ids = torch.randint(shape.vocab_size, (batch, length), device=device)
+    details: dict[str, Any] = {"batch": batch, "length": length}
+    ratios: dict[str, float] = {}
+    for kind in (*AFTER, "merged"):
+        model, added = (merged(base), 0) if kind == "merged" else with_adapters(base, kind, shape, parameters)
+        sides = [forward(each, ids, calls) for each in (base, model)]
+        found = bench.paired(*sides, pairs=pairs, device=device)
+        ratios[kind] = found.median
+        details[kind] = {**found.as_dict(), "parameters": added}
+    return ratios, details
 
 
 @claim("gpu-latency")

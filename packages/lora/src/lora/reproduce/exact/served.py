@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from papertest import counting
-from papertest.claims import Measured, Run, claim
+from papertest import Measured, Run, claim, counting
+from papertest.models import minilm, smollm2
 from papertest.parity import relative_error
+from papertest.threads import one_thread
 
 import lora
-from lora.reproduce.factors import factors, randomise
-from lora.reproduce.models import minilm, smollm2
-from lora.reproduce.threads import one_thread
+from lora.reproduce.models import factors, randomise
 
 TARGETS = ("query", "value")  # of MiniLM
 SENTENCE = "The film is slow, and worth every minute of it."
