@@ -1,0 +1,138 @@
+"""Mutations: break the implementation on purpose, and see the verdict turn.
+
+bench = Mutations(__file__)  # of the package that the test's file belongs to
+
+def test_a_mistake_turns_the_verdict(monkeypatch):
+    assert bench.verdict("causal") == "reproduced"
+    put(attention, "causal_mask", one_ahead)(monkeypatch)
+    assert bench.verdict("causal") == "not reproduced"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from papertest import files
+from papertest.accept import judge
+from papertest.claims import Measured, Run, Timed, Unreported
+from papertest.fingerprint import Sources
+from papertest.measure import Silent, seed_all
+from papertest.plugin import package_of
+from papertest.records import Record, Reported
+
+Share = Callable[[Run, Callable[..., Any], tuple[Any, ...]], Any]
+
+
+class Patcher(Protocol):
+    """What is used of pytest's monkeypatch."""
+
+    def setattr(self, target: Any, name: str, value: Any, /) -> None: ...
+
+
+def put(target: Any, name: str, value: Any) -> Callable[[Patcher], None]:
+    """The mistake that `value` stands where `target.name` was; it takes pytest's monkeypatch."""
+    return lambda monkeypatch: monkeypatch.setattr(target, name, value)
+
+
+class Mutations:
+    """Measures and judges claims of one package in this process, as `reproduce` does, without keeping anything."""
+
+    def __init__(self, file: str | Path) -> None:
+        """`file`: the test's own file."""
+        self.package = package_of(Path(file))
+        self.sources = Sources(self.package)
+
+    @property
+    def record(self) -> Record:
+        return self.package.record
+
+    def tier(self, *tiers: str) -> list[str]:
+        """The claims of these tiers, in the record's order."""
+        return [i for i, claim in self.record.claims.items() if claim.tier in tiers]
+
+    def transcribed(self, name: str, value: Any = None, *, columns: Any = None, **rows: Any) -> dict[str, Reported]:
+        """`reported` for a misread paper: [reported.<name>] with another value or columns, or some rows replaced."""
+        entry = self.record.reported[name]
+        changed: dict[str, Any] = {} if columns is None else {"columns": columns}
+        if rows:
+            assert isinstance(entry.value, dict)
+            if unknown := set(rows) - set(entry.value):
+                raise ValueError(f"[reported.{name}] has no row {min(unknown)!r}; there are: {', '.join(entry.value)}")
+            changed["value"] = entry.value | rows
+        elif value is not None:
+            changed["value"] = value
+        return {name: entry.model_copy(update=changed)}
+
+    def measure(
+        self,
+        claim: str,
+        *,
+        seed: int = 0,
+        quick: bool = False,
+        reported: Mapping[str, Reported] | None = None,
+        share: Share | None = None,
+    ) -> Measured | Timed:
+        """One measurement on the CPU.
+
+        quick: as with `--quick`
+        reported: entries that stand in for those of the record
+        share: what `run.shared` does, in place of running the function from the seed; its run has no `reported`
+        """
+        entries = {i: self.record.reported[i] for i in self.record.claims[claim].reports} | dict(reported or {})
+        sharing = share or _from_the_seed
+
+        def shared(run: Run, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+            return sharing(replace(run, reported=Unreported()), function, args)
+
+        function = self.sources.function(claim)  # imports its module, which may draw random numbers
+        seed_all(seed)
+        measured = function(Run(seed, "cpu", quick, entries, Silent().track, shared))
+        return measured if isinstance(measured, Measured | Timed) else Measured(measured)
+
+    def verdict(
+        self,
+        claim: str,
+        *,
+        seed: int = 0,
+        quick: bool = False,
+        reported: Mapping[str, Reported] | None = None,
+        share: Share | None = None,
+    ) -> Literal["reproduced", "not reproduced", "undecided"]:
+        """The verdict of one measurement; its controls are taken to hold, and the machine to be quiet.
+
+        Criteria that compare with the paper compare with `reported` where that has what they compare with.
+        """
+        measured = self.measure(claim, seed=seed, quick=quick, reported=reported, share=share)
+        entry = self.record.claims[claim]
+        misread = self.record.model_copy(update={"reported": self.record.reported | dict(reported or {})})
+        samples = measured.rounds if isinstance(measured, Timed) else [measured.value]
+        return judge(entry.accept, misread.paper_value(claim), files.finite(list(samples)), entry.scales).verdict
+
+
+def _from_the_seed(run: Run, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    seed_all(run.seed)
+    value = files.finite(function(run, *args))
+    seed_all(run.seed)
+    return value
+
+
+class Clock:
+    """Stands in for the wall clock: `monkeypatch.setattr(bench, "seconds", clock.seconds)`.
+
+    Only `spend` moves it, which is what the functions call that are timed.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def spend(self, seconds: float) -> None:
+        self.now += seconds
+
+    def seconds(self, function: Callable[[], Any], device: str = "cpu") -> float:
+        del device
+        start = self.now
+        function()
+        return self.now - start
