@@ -1,4 +1,4 @@
-"""The plugin: markers, fixtures, and one test per exact claim that recomputes it and holds its verdict."""
+"""The plugin: markers, fixtures, one test per claim that is recomputed, and one per figure, carrier and paper claim."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import torch  # noqa: F401
 
 from papertest import plugin, store
+from papertest.data import Carrier, Sdist
 from papertest.measure import Measurer, Silent
 from papertest.package import Package
 from papertest.plugin import ExactClaim
@@ -35,12 +36,19 @@ setting = "none"
 """
 CLAIM = """
 [claims.{id}]
+title = "It is {id}"
+title_zh = "是{n}"
 what = "It is."
 what_zh = "是。"
 reports = ["answer"]
 tier = "{tier}"
+unit = "1"
 accept = {{ equals = true }}
 why = "It is printed."
+why_zh = "论文给出。"
+"""
+PAPER = """needs = "cuda"
+cost = "0.5 GPU-hours"
 """
 CODE = """
 from pathlib import Path
@@ -52,13 +60,17 @@ def answer(run):
         log.write("x")
     return 42
 
-@claim("other")
-def other(run):
+@claim("summed")
+def summed(run):
     return 42
 
 @claim("slow")
 def slow(run):
     raise AssertionError("a trend claim is not measured by exact_claim")
+
+@claim("large")
+def large(run):
+    raise AssertionError("nor is a paper claim")
 """
 TEST = "def test_exact_claim(exact_claim):\n    exact_claim.hold()\n"
 
@@ -72,8 +84,8 @@ class Checkout:
     def record(self) -> None:
         """Measure the exact claims and commit their results."""
         measurer = Measurer(self.package, Silent())
-        for claim in ("answer", "other"):
-            store.write_result(self.package, measurer.measure(claim))
+        for claim in ("answer", "summed"):
+            store.write_result(self.package, measurer.measure(claim, {}))
         self.forget()
 
     def forget(self) -> None:
@@ -116,8 +128,9 @@ def checkout(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Chec
     code = root / "packages" / "plugged-paper" / "src" / "plugged_paper"
     code.mkdir(parents=True)
     (root / "papers").mkdir()
-    claims = [CLAIM.format(id=i, tier=t) for i, t in (("answer", "exact"), ("other", "exact"), ("slow", "trend"))]
-    (root / "papers" / "plugged-paper.toml").write_text(RECORD + "".join(claims), "utf-8")
+    tiers = {"answer": "exact", "summed": "printed", "slow": "trend", "large": "paper"}
+    claims = [CLAIM.format(id=i, n=n, tier=tier) for n, (i, tier) in enumerate(tiers.items())]
+    (root / "papers" / "plugged-paper.toml").write_text(RECORD + "".join(claims) + PAPER, "utf-8")
     (code / "__init__.py").touch()
     (code / "reproduce.py").write_text(CODE)
     monkeypatch.syspath_prepend(code.parent)
@@ -199,14 +212,14 @@ def test_a_test_outside_packages_has_no_record(pytester: pytest.Pytester) -> Non
     pytester.makepyfile("def test_it(record): pass")
     done = pytester.runpytest_inprocess()
     done.assert_outcomes(errors=1)
-    done.stdout.fnmatch_lines(["*is in no packages/<slug>/: `record` and `exact_claim` need one*"])
+    done.stdout.fnmatch_lines(["*is in no packages/<slug>/: its fixtures of papertest need one*"])
 
 
 def test_one_test_an_exact_claim(checkout: Checkout) -> None:
     checkout.record()
     done = checkout.run(TEST, "-v")
     done.assert_outcomes(passed=2)
-    done.stdout.fnmatch_lines(["*test_exact_claim[[]answer] PASSED*", "*test_exact_claim[[]other] PASSED*"])
+    done.stdout.fnmatch_lines(["*test_exact_claim[[]answer] PASSED*", "*test_exact_claim[[]summed] PASSED*"])
 
 
 def test_exact_claims_bear_the_marker(checkout: Checkout) -> None:
@@ -222,9 +235,19 @@ def test_the_claim_is_recomputed_each_time(checkout: Checkout) -> None:
     assert checkout.measured == 3
 
 
+def test_what_the_reader_measured_is_neither_used_nor_changed(checkout: Checkout) -> None:
+    checkout.record()
+    before = {path: path.read_bytes() for path in checkout.package.state.rglob("*") if path.is_file()}
+    assert before
+    checkout.run(TEST).assert_outcomes(passed=2)
+    checkout.edit('return 42\n\n@claim("summed")', 'raise KeyError\n\n@claim("summed")')
+    checkout.run(TEST).assert_outcomes(passed=1, failed=1)
+    assert {path: path.read_bytes() for path in checkout.package.state.rglob("*") if path.is_file()} == before
+
+
 def test_a_changed_verdict_fails_and_says_both(checkout: Checkout) -> None:
     checkout.record()
-    checkout.edit('return 42\n\n@claim("other")', 'return 41\n\n@claim("other")')
+    checkout.edit('return 42\n\n@claim("summed")', 'return 41\n\n@claim("summed")')
     done = checkout.run(TEST)
     done.assert_outcomes(passed=1, failed=1)
     done.stdout.fnmatch_lines(
@@ -237,8 +260,8 @@ def test_what_is_kept_does_not_hide_a_changed_machine(checkout: Checkout) -> Non
     """The sample is thrown away first: what the code reads may have changed without the code."""
     assert checkout.package.code.exists()
     checkout.edit(
-        '    return 42\n\n@claim("other")',
-        "    return int(Path(__file__).with_name('n').read_text())\n\n@claim(\"other\")",
+        '    return 42\n\n@claim("summed")',
+        "    return int(Path(__file__).with_name('n').read_text())\n\n@claim(\"summed\")",
     )
     (checkout.package.code / "n").write_text("42")
     checkout.record()
@@ -248,7 +271,7 @@ def test_what_is_kept_does_not_hide_a_changed_machine(checkout: Checkout) -> Non
 
 
 def test_a_verdict_that_turns_good_fails_too(checkout: Checkout) -> None:
-    checkout.edit('return 42\n\n@claim("other")', 'return 41\n\n@claim("other")')
+    checkout.edit('return 42\n\n@claim("summed")', 'return 41\n\n@claim("summed")')
     checkout.record()
     checkout.run(TEST).assert_outcomes(passed=2)  # `not reproduced`, as committed
     checkout.edit("return 41", "return 42")
@@ -283,10 +306,64 @@ def test_without_a_committed_result_it_fails(checkout: Checkout, harm: Callable[
 
 def test_a_claim_whose_code_raises_fails(checkout: Checkout) -> None:
     checkout.record()
-    checkout.edit('return 42\n\n@claim("other")', "raise KeyError('no such thing')\n\n@claim(\"other\")")
+    checkout.edit('return 42\n\n@claim("summed")', "raise KeyError('no such thing')\n\n@claim(\"summed\")")
     done = checkout.run(TEST)
     done.assert_outcomes(passed=1, failed=1)
     done.stdout.fnmatch_lines(["*ClaimFailed: answer: KeyError: 'no such thing'*"])
+
+
+def test_one_test_a_paper_claim_figure_and_carrier(checkout: Checkout) -> None:
+    checkout.edit('@claim("answer")', DATA + '@claim("answer")')
+    done = checkout.run(
+        "def test_paper(paper_claim): assert paper_claim == 'large'\n"
+        "def test_figure(figure_name): assert figure_name in ('curve', 'block')\n"
+        "def test_carrier(carrier): assert carrier.sha256 == 64 * carrier.name[0]\n"
+        "def test_package(package): assert package.slug == 'plugged-paper'\n",
+        "-v",
+    )
+    done.assert_outcomes(passed=6)
+    for name in ("paper[[]large", "figure[[]block", "figure[[]curve", "carrier[[]a-corpus", "carrier[[]b-corpus"):
+        done.stdout.fnmatch_lines([f"*test_{name}] PASSED*"])
+
+
+DATA = """
+from papertest import figure
+from papertest.data import Carrier, Sdist
+
+HELD = [Carrier("a-corpus", "1.0", sha256="{}", licence="MIT")]
+BESIDE = Sdist(
+    "b-corpus", "1.0", "{}", "MIT"
+)
+
+@figure("curve", "answer")
+def curve(results):
+    raise AssertionError("it is only named")
+
+@figure("block")
+def block(results):
+    raise AssertionError("it is only named")
+
+""".format(64 * "a", 64 * "b")
+
+
+def test_carriers_are_of_their_kind(checkout: Checkout) -> None:
+    checkout.edit('@claim("answer")', DATA + '@claim("answer")')
+    assert plugin.carriers_of(checkout.package) == [
+        Carrier("a-corpus", "1.0", 64 * "a", "MIT"),
+        Sdist("b-corpus", "1.0", 64 * "b", "MIT"),
+    ]
+    assert not [name for name in sys.modules if name.startswith("plugged_paper")]
+
+
+def test_a_carrier_that_the_source_does_not_show_is_an_error(checkout: Checkout) -> None:
+    checkout.edit('@claim("answer")', 'def of(n):\n    return Carrier(n, "1.0", "0", "MIT")\n\n@claim("answer")')
+    with pytest.raises(pytest.UsageError, match="^plugged_paper/reproduce.py:6: name, version, sha256 and licence"):
+        plugin.carriers_of(checkout.package)
+
+
+def test_what_a_package_has_not_has_no_test_and_none_is_skipped(checkout: Checkout) -> None:
+    done = checkout.run("def test_it(figure_name): pass\ndef test_carrier(carrier): pass\ndef test_other(): pass\n")
+    assert done.parseoutcomes() == {"passed": 1}
 
 
 def test_hold_needs_no_pytest_run(checkout: Checkout) -> None:

@@ -67,8 +67,9 @@ def carriers_of(package: Package) -> list[Carrier]:
     """Every carrier that the package's reproduce modules name, read from their source: nothing is imported."""
     found: list[Carrier] = []
     for path in package.claim_files:
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KINDS:
+        calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+        for node in sorted(calls, key=lambda call: call.lineno):
+            if isinstance(node.func, ast.Name) and node.func.id in KINDS:
                 try:
                     words = [ast.literal_eval(word) for word in node.args]
                     named = {str(word.arg): ast.literal_eval(word.value) for word in node.keywords}
