@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from papertest.claims import Run
 
 from flash_attention import flash_attention, standard_attention
-from flash_attention.reproduce.carriers import plays
+from flash_attention.reproduce.data import plays
 
 CONTEXT, WIDTH, HEADS, LAYERS, BATCH, STEPS = 256, 128, 4, 4, 8, 120
 ATTENTIONS = {"flash": flash_attention, "standard": standard_attention}

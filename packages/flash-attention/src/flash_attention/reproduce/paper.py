@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from papertest import bench, counting
+from papertest.bench import turns
 from papertest.claims import Measured, Run, claim
+from papertest.counting import exponent
 
 from flash_attention import flash_attention, standard_attention
-from flash_attention.reproduce.harness import call, draw, turns
-from flash_attention.reproduce.memory import exponent
+from flash_attention.reproduce.attentions import call, draw
 
 Shape = tuple[int, int, int, int]  # batch, heads, length, head size
 

@@ -14,7 +14,7 @@ from papertest.claims import Measured, Run, claim
 from papertest.parity import gradients, rms_error
 
 from flash_attention import flash_attention, standard_attention
-from flash_attention.reproduce.harness import draw
+from flash_attention.reproduce.attentions import draw
 
 PARTS = ("O", "dQ", "dK", "dV")
 

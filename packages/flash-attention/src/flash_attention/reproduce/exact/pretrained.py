@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from papertest.claims import Measured, Run, claim
+from papertest.models import minilm, smollm2
 from papertest.parity import relative_error
 
 from flash_attention import flash_attention, standard_attention
-from flash_attention.reproduce import carriers
+from flash_attention.reproduce.data import paragraphs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,8 +27,8 @@ def pretrained_minilm(run: Run) -> Measured:
     The largest relative difference of flash from standard attention over the 6 layers, and of the last hidden states
     (at tokens that are not padding) from those of a run with transformers' own attention.
     """
-    model, tokenizer = carriers.minilm()
-    speeches = [text for text in carriers.paragraphs() if len(text) > 200]
+    model, tokenizer = minilm()
+    speeches = [text for text in paragraphs() if len(text) > 200]
     texts = [tokenizer.encode(text).ids[:256] for text in speeches[: 4 if run.quick else 8]]
     longest = max(map(len, texts))
     tokens = torch.tensor([ids + [0] * (longest - len(ids)) for ids in texts])
@@ -45,7 +46,7 @@ def pretrained_smollm2(run: Run) -> Measured:
     those of a run with transformers' own attention. RuntimeError where the model does not know France's capital,
     which is what wrongly read weights look like.
     """
-    model, tokenizer = carriers.smollm2()
+    model, tokenizer = smollm2()
     model.set_attn_implementation("eager")
     with torch.no_grad():
         known = model(torch.tensor([tokenizer.encode("The capital of France is").ids])).logits[0, -1].argmax()
@@ -53,7 +54,7 @@ def pretrained_smollm2(run: Run) -> Measured:
         raise RuntimeError(
             f"SmolLM2 goes on with {tokenizer.decode([int(known)])!r}: its weights were not read rightly"
         )
-    text = "\n\n".join(carriers.paragraphs())
+    text = "\n\n".join(paragraphs())
     tokens = torch.tensor([tokenizer.encode(text).ids[: 128 if run.quick else 256]])
     layers, ours, peer = layer_by_layer(model, {"input_ids": tokens})
     return _differences(layers, relative_error(ours, peer), {"tokens": tokens.shape[1]})

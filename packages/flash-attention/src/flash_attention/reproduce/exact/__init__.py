@@ -1,0 +1,1 @@
+"""What is computed on our implementation without training or a clock."""
