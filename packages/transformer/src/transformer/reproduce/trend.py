@@ -6,10 +6,10 @@ from typing import Any
 
 from papertest import bench
 from papertest.claims import Measured, Run, claim
+from papertest.threads import one_thread
 
-from transformer.reproduce.threads import one_thread
-from transformer.reproduce.tokens import batches
-from transformer.reproduce.translation import SHOWN, SHOWN_STEPS, STEPS, TOKENS, build, corpus, encode, steps, train
+from transformer.reproduce.data.tokens import batches
+from transformer.reproduce.training import SHOWN, SHOWN_STEPS, STEPS, TOKENS, build, corpus, encode, steps, train
 
 
 def against_base(run: Run, name: str) -> Measured:

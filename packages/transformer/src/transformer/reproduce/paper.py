@@ -24,8 +24,8 @@ from papertest.data import cache
 from transformer.config import TransformerConfig
 from transformer.decoding import beam_search
 from transformer.model import Transformer
-from transformer.reproduce.corpus import Pair, wmt14
-from transformer.reproduce.tokens import BOS, EOS, PAD, Batch, Encoded, Vocabulary, batches, pad
+from transformer.reproduce.data.corpus import Pair, wmt14
+from transformer.reproduce.data.tokens import BOS, EOS, PAD, Batch, Encoded, Vocabulary, batches, pad
 from transformer.training import LabelSmoothing, adam, average_checkpoints
 
 SETTINGS = {  # Sections 5 and 6.1: steps, checkpoints averaged, steps between them (ten minutes of the paper's time)

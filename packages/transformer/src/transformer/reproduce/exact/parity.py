@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from papertest.claims import Measured, Run, claim
 from papertest.parity import relative_error
+from papertest.threads import one_thread
 
 from transformer.attention import causal_mask
 from transformer.model import DecoderLayer, EncoderLayer, Transformer
-from transformer.reproduce.identities import small, tokens
-from transformer.reproduce.threads import one_thread
+from transformer.reproduce.exact.identities import small, tokens
 
 
 @claim("flax-twin")

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from papertest.claims import Measured, Run, claim
 from papertest.parity import relative_error
+from papertest.threads import one_thread
 
 from transformer.config import TransformerConfig
 from transformer.decoding import beam_search, greedy_search
 from transformer.model import Transformer
-from transformer.reproduce.threads import one_thread
 
 VOCABULARY = 50
 BOS, EOS = 1, 2

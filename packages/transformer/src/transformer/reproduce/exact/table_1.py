@@ -9,16 +9,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from papertest import counting
 from papertest.claims import Measured, Run, claim
+from papertest.threads import one_thread
 
 from transformer.attention import attention, causal_mask
-from transformer.reproduce.threads import one_thread
 
 Layer = Callable[[Tensor], Tensor]  # (batch, n, d) to (batch, n, d)
 
@@ -56,11 +55,6 @@ def convolutional(d: int, k: int, dilation: int = 1) -> Layer:
     return lambda x: module(F.pad(x.mT, ((k - 1) * dilation, 0))).mT
 
 
-def exponent(sizes: list[int] | list[float], counts: list[int]) -> float:
-    """The p of the least-squares fit count = c · size^p, in logarithms."""
-    return float(np.polyfit(np.log(sizes), np.log(counts), 1)[0])
-
-
 # ---------------------------------------------------------------- complexity
 
 
@@ -93,7 +87,7 @@ def complexity(run: Run) -> Measured:
             z = {"n": 256, "d": 256, "k": 16} | {"k" if size == "r" else size: s}
             layer = partial(makers[kind], z["d"], z["k"])
             counts.setdefault(name, []).append(multiply_adds(layer, z["n"], z["d"]))
-        value[name] = exponent(sweeps[size], counts[name])
+        value[name] = counting.exponent(sweeps[size], counts[name])
     return Measured(value, {"sizes": sweeps, "multiply_adds": counts})
 
 
@@ -147,4 +141,6 @@ def sequential(run: Run) -> Measured:
         "restricted": restricted(8),
     }
     chains = {name: [longest_chain(layer, n) for n in LENGTHS] for name, layer in layers.items()}
-    return Measured({name: exponent(LENGTHS, chain) for name, chain in chains.items()}, {"n": LENGTHS, **chains})
+    return Measured(
+        {name: counting.exponent(LENGTHS, chain) for name, chain in chains.items()}, {"n": LENGTHS, **chains}
+    )

@@ -15,14 +15,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from papertest.claims import Run
+from papertest.threads import one_thread
 
 from transformer.config import TransformerConfig
 from transformer.decoding import beam_search, greedy_search
 from transformer.model import Transformer
-from transformer.reproduce.corpus import Corpus, Pair, catalogues
-from transformer.reproduce.recurrent import Recurrent
-from transformer.reproduce.threads import one_thread
-from transformer.reproduce.tokens import BOS, EOS, PAD, Batch, Encoded, Vocabulary, batches, pad, tensors
+from transformer.reproduce.data.corpus import Corpus, Pair, catalogues
+from transformer.reproduce.data.tokens import BOS, EOS, PAD, Batch, Encoded, Vocabulary, batches, pad, tensors
+from transformer.reproduce.models import Recurrent
 from transformer.training import LabelSmoothing, adam, average_checkpoints
 
 WORDS = 8  # English words of a pair, at most

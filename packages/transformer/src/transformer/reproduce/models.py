@@ -1,4 +1,4 @@
-"""The baseline: a recurrent sequence-to-sequence model with attention (Bahdanau et al. 2014; Luong et al. 2015)."""
+"""Models to compare with: a recurrent one with attention (Bahdanau et al. 2014; Luong et al. 2015), and torch's own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from transformer.attention import causal_mask
 from transformer.config import TransformerConfig
+from transformer.model import Transformer
+from transformer.positions import sinusoidal_encoding
 
 
 @dataclass
@@ -78,3 +81,47 @@ class Recurrent(nn.Module):
         scores = (self.score(states) @ memory.mT).masked_fill(~mask, -math.inf)
         context = scores.softmax(-1) @ memory
         return self.dropout(self.combine(torch.cat([context, states], -1)).tanh())
+
+
+class Peer(nn.Module):
+    """The base model with torch.nn.Transformer in the place of our layers; embeddings and projection are as ours."""
+
+    def __init__(self, config: TransformerConfig, length: int = 32) -> None:
+        super().__init__()
+        self.config = config
+        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
+        nn.init.normal_(self.tokens.weight, std=config.d_model**-0.5)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.Transformer(config.d_model, config.n_heads, config.n_layers, config.n_layers, config.d_ff,
+                                     config.dropout, batch_first=True)  # fmt: skip
+        self.positions = sinusoidal_encoding(length, config.d_model)
+
+    def forward(self, src: Int[Tensor, "batch seq_src"], tgt: Int[Tensor, "batch seq_tgt"]) -> Tensor:
+        padding = src == self.config.pad
+        y = self.layers(
+            self._embed(src),
+            self._embed(tgt),
+            tgt_mask=~causal_mask(tgt.shape[1]),
+            tgt_is_causal=True,
+            src_key_padding_mask=padding,
+            memory_key_padding_mask=padding,
+        )
+        return y @ self.tokens.weight.T
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        x = self.tokens(tokens) * math.sqrt(self.config.d_model)
+        return self.dropout(x + self.positions[: tokens.shape[1]].to(x))
+
+
+def never_ending(
+    config: TransformerConfig, sentences: int, length: int, seed: int
+) -> tuple[Transformer, Int[Tensor, "sentences length"]]:
+    """A model that never ends a sentence early, and sources of as many tokens as are to be decoded.
+
+    Its end token is the last of the vocabulary.
+    """
+    model = Transformer(config).eval()
+    end = config.vocab_size - 1
+    with torch.no_grad():
+        model.tokens.weight[end] = 0.0  # its logit is 0, and of 8,000 others some are larger
+    return model, torch.randint(3, end, (sentences, length), generator=torch.Generator().manual_seed(seed))

@@ -10,11 +10,19 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from papertest import counting
 from papertest.claims import Measured, Run, claim
+from papertest.threads import one_thread
 
 from transformer.attention import causal_mask
-from transformer.reproduce.table_1 import LENGTHS, WINDOWS, Layer, convolutional, exponent, restricted, self_attention
-from transformer.reproduce.threads import one_thread
+from transformer.reproduce.exact.table_1 import (
+    LENGTHS,
+    WINDOWS,
+    Layer,
+    convolutional,
+    restricted,
+    self_attention,
+)
 
 DILATED = [(2, 4), (2, 16), (2, 64), (2, 256), (4, 16), (4, 64), (4, 256), (16, 256)]  # k, n: log_k(n) is whole
 
@@ -63,7 +71,7 @@ def path(run: Run) -> Measured:
     }
     logarithms = [round(math.log(n, k)) for k, n in DILATED]
     sizes = {"n": LENGTHS, "r": WINDOWS, "k": WINDOWS, "log": logarithms}
-    value = {name: exponent(sizes[name.rpartition("_")[2]], count) for name, count in counts.items()}
+    value = {name: counting.exponent(sizes[name.rpartition("_")[2]], count) for name, count in counts.items()}
     return Measured(value, {"sizes": sizes, "layers": counts})
 
 
