@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lora.reproduce.adapters import Bottleneck, insert, width_for
+from lora.reproduce.models import Bottleneck, insert, width_for
 
 
 def model():

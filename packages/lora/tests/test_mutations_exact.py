@@ -1,29 +1,25 @@
-"""For every exact claim a mistake made on purpose, and the verdict that it turns."""
+"""For every exact and printed claim a mistake made on purpose, and the verdict that it turns."""
 
 from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from papertest.accept import judge
-from papertest.claims import Measured, Run
-from papertest.fingerprint import Sources
-from papertest.measure import Silent, seed_all
-from papertest.package import Package
+from papertest.mutation import Mutations, put
 
 import lora
 from lora import jax as lora_jax
 from lora import layers
-from lora.reproduce import architectures, parameters, savings
+from lora.reproduce import models
+from lora.reproduce.exact import memory, parameters
 
-PACKAGE = Package.at(Path(__file__).parents[1] / "src" / "lora")
-RECORD = PACKAGE.record
-EXACT = [name for name, entry in RECORD.claims.items() if entry.tier == "exact"]
+bench = Mutations(__file__)
+ELSEWHERE = {"training-memory"}  # with a tiny model, in test_mutations_trend.py
+EXACT = [claim for claim in bench.tier("exact", "printed") if claim not in ELSEWHERE]
 NOT_REPRODUCED = {
     "params-deberta",
     "params-gpt2",
@@ -35,36 +31,7 @@ NOT_REPRODUCED = {
 }
 
 
-def measure(claim, reported=None):
-    """One measurement, as `reproduce` makes it; `reported` stands in for entries of the record."""
-    entries = {i: RECORD.reported[i] for i in RECORD.claims[claim].reports} | (reported or {})
-    seed_all(0)
-    run = Run(0, "cpu", False, entries, Silent().track, lambda run, function, args: function(run, *args))
-    measured = Sources(PACKAGE).function(claim)(run)
-    return measured if isinstance(measured, Measured) else Measured(measured)
-
-
-def verdict(claim, reported=None):
-    """The verdict; a criterion that compares with the paper compares with `reported` where that is given."""
-    value = measure(claim, reported).value
-    paper = RECORD.reported_value(claim)
-    if reported and len(RECORD.claims[claim].reports) == 1:
-        ((_, entry),) = reported.items()
-        paper = entry.value
-    return judge(RECORD.claims[claim].accept, paper, [value]).verdict
-
-
-def transcribed(name, **rows):
-    """An entry of the record with some rows of its table replaced."""
-    entry = RECORD.reported[name]
-    return {name: entry.model_copy(update={"value": entry.value | rows})}
-
-
 # ------------------------------------------------------------------------------------- the mistakes
-
-
-def put(target, name, value):
-    return lambda monkeypatch: monkeypatch.setattr(target, name, value)
 
 
 add_lora = lora.add_lora
@@ -88,7 +55,7 @@ def with_norms(model, after, d_model, width, *, norm):
     return insert(model, after, d_model, width, norm=True)
 
 
-class OneBiasMore(architectures.Block):
+class OneBiasMore(models.Block):
     """A layer with twelve vectors of d_model that are added."""
 
     def __init__(self, d_model):
@@ -97,7 +64,7 @@ class OneBiasMore(architectures.Block):
 
 
 def one_layer_less(monkeypatch):
-    monkeypatch.setitem(architectures.SIZES, "gpt2_large", (35, *architectures.SIZES["gpt2_large"][1:]))
+    monkeypatch.setitem(models.SIZES, "gpt2_large", (35, *models.SIZES["gpt2_large"][1:]))
 
 
 def subtracted(self):
@@ -170,15 +137,15 @@ def never(self):
 MISTAKES = {
     "params-roberta": put(parameters, "ROBERTA_R", 16),
     "params-deberta": put(parameters, "DEBERTA_R", 16),
-    "params-gpt3": put(lora, "add_lora", with_biases),
-    "params-bitfit": put(architectures, "Block", OneBiasMore),
+    "params-gpt3": put(models, "add_lora", with_biases),
+    "params-bitfit": put(models, "Block", OneBiasMore),
     "params-adapters": put(parameters, "insert", with_norms),
-    "params-ranks": put(lora, "add_lora", with_biases),
-    "params-budget": put(lora, "add_lora", with_biases),
+    "params-ranks": put(models, "add_lora", with_biases),
+    "params-budget": put(models, "add_lora", with_biases),
     "params-full": one_layer_less,
-    "checkpoint-size": put(savings, "CHECKPOINT_R", 8),
-    "parameter-share": put(savings, "CHECKPOINT_R", 8),
-    "optimizer-memory": put(savings, "MOMENTS", 2.5),
+    "checkpoint-size": put(memory, "CHECKPOINT_R", 8),
+    "parameter-share": put(memory, "CHECKPOINT_R", 8),
+    "optimizer-memory": put(memory, "MOMENTS", 2.5),
     "memory-two-thirds": put(lora, "add_lora", unfrozen),
     "no-latency": put(layers.LoRALayer, "merged", property(never)),
     "merge-reversible": put(layers.LoRALayer, "unmerge", subtracted),
@@ -193,16 +160,16 @@ MISTAKES = {
     "switching": put(layers.LoRALayer, "activate", first_only),
 }
 MISREAD = {  # these have no implementation to break, or a right one against a wrong number: they misread a table
-    "params-gpt2": lambda: transcribed("table-3-parameters", medium_lora=0.39, large_lora=0.74),
-    "params-prefix": lambda: transcribed(
+    "params-gpt2": lambda: bench.transcribed("table-3-parameters", medium_lora=0.39, large_lora=0.74),
+    "params-prefix": lambda: bench.transcribed(
         "table-15-prefix", embed=[0.5, 0.9, 1.7, 3.2, 6.4], layer=[4.7, 9.4, 18.9, 42.5, 75.5]
     ),
-    "params-budgets-text": lambda: transcribed("gpt3-budgets-text", q_k_v_o_2=18.9),
-    "memory-text": lambda: transcribed("memory", full_tb=0.8),
-    "speedup-text": lambda: transcribed("speedup", lora=40.6),
-    "table-1-percentages": lambda: transcribed("table-1", adapter_l=[1482.0, 354.8, 24.9]),
-    "table-2-averages": lambda: transcribed("table-2-average", xxl_lora=91.4),
-    "table-7-arithmetic": lambda: transcribed("table-7", delta_w_4=0.23),
+    "params-budgets-text": lambda: bench.transcribed("gpt3-budgets-text", q_k_v_o_2=18.9),
+    "memory-text": lambda: bench.transcribed("memory", full_tb=0.8),
+    "speedup-text": lambda: bench.transcribed("speedup", lora=40.6),
+    "table-1-percentages": lambda: bench.transcribed("table-1", adapter_l=[1482.0, 354.8, 24.9]),
+    "table-2-averages": lambda: bench.transcribed("table-2-average", xxl_lora=91.4),
+    "table-7-arithmetic": lambda: bench.transcribed("table-7", delta_w_4=0.23),
 }
 BESIDES = {  # a second way to be wrong, for claims with more than one part
     "zero-init: a uniform A": ("zero-init", starting(A=lambda A: A.uniform_(-0.05, 0.05))),
@@ -222,14 +189,14 @@ def test_every_exact_claim_has_a_mistake():
 @pytest.mark.parametrize("claim", EXACT)
 def test_a_mistake_turns_the_verdict(claim, monkeypatch):
     before, after = ("not reproduced", "reproduced") if claim in NOT_REPRODUCED else ("reproduced", "not reproduced")
-    assert verdict(claim) == before
+    assert bench.verdict(claim) == before
     if claim in MISTAKES:
         MISTAKES[claim](monkeypatch)
-    assert verdict(claim, MISREAD[claim]() if claim in MISREAD else None) == after
+    assert bench.verdict(claim, reported=MISREAD[claim]() if claim in MISREAD else None) == after
 
 
 @pytest.mark.parametrize("mistake", BESIDES)
 def test_another_mistake_turns_the_verdict(mistake, monkeypatch):
     claim, apply = BESIDES[mistake]
     apply(monkeypatch)
-    assert verdict(claim) == "not reproduced"
+    assert bench.verdict(claim) == "not reproduced"

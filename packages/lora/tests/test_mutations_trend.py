@@ -1,4 +1,4 @@
-"""For every trend claim, and every paper claim, a mistake made on purpose, and the verdict that it turns.
+"""For every claim that trains, takes the time or needs a GPU a mistake made on purpose, and the verdict that it turns.
 
 Nothing is trained here and no time is measured. Accuracies are made up from what a method really trains, A and B are
 made up too, and the clock is a price of what is computed: operators, or operations of the products. Models are tiny.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from copy import deepcopy
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,32 +17,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 
-from papertest import bench
-from papertest.accept import judge
-from papertest.claims import Run
-from papertest.fingerprint import Sources
-from papertest.measure import Silent, seed_all
-from papertest.package import Package
+from papertest import bench as benchmarks
+from papertest.mutation import Clock, Mutations, put
 
-from lora.reproduce import gpu, latency, methods, speed, subspaces, training, trend
-from lora.reproduce.factors import factors
-from lora.reproduce.methods import METHODS, Classifier, lora_name, prepare
-from lora.reproduce.steps import Step
+from lora.reproduce import models, paper, speed, training, trend
+from lora.reproduce.exact import memory
+from lora.reproduce.models import factors
+from lora.reproduce.training import METHODS, Classifier, Step, lora_name, prepare
 
-PACKAGE = Package.at(Path(__file__).parents[1] / "src" / "lora")
-RECORD = PACKAGE.record
-CLAIMED = [name for name, entry in RECORD.claims.items() if entry.tier != "exact"]
-
-
-def measure(claim, seed=0, share=lambda run, function, args: function(run, *args)):
-    """One measurement, as `reproduce --quick` makes it."""
-    entries = {i: RECORD.reported[i] for i in RECORD.claims[claim].reports}
-    seed_all(seed)
-    return Sources(PACKAGE).function(claim)(Run(seed, "cpu", True, entries, Silent().track, share))
-
-
-def verdict(claim):
-    return judge(RECORD.claims[claim].accept, None, [measure(claim).value]).verdict
+bench = Mutations(__file__)
+CLAIMED = [*bench.tier("trend", "speed", "paper"), "training-memory"]
 
 
 # ------------------------------------------------------------------------------------- what stands in for measuring
@@ -111,19 +94,12 @@ def llama():
     return LlamaForCausalLM(config).eval(), Tokenizer(WordLevel({"a": 0}, "a"))
 
 
-CLOCK = [0.0]
-
-
-def seconds(function, device):
-    """A clock that is set forward by `spend`."""
-    start = CLOCK[0]
-    function()
-    return CLOCK[0] - start
+CLOCK = Clock()
 
 
 def spend(time):
     """A training step that takes so long."""
-    return lambda ids, targets: Step(lambda: CLOCK.__setitem__(0, CLOCK[0] + time), None, None)
+    return lambda ids, targets: Step(lambda: CLOCK.spend(time), None, None)
 
 
 class Counted(TorchDispatchMode):
@@ -159,32 +135,36 @@ def prepare_for(monkeypatch, claim):
     """No training, no wall clock, no network."""
     monkeypatch.setattr(trend, "trained", trained)
     monkeypatch.setattr(trend, "minilm", lambda: (bert(), None))
-    monkeypatch.setattr(speed, "smollm2", llama)
-    forward = latency.forward
-    monkeypatch.setattr(latency, "forward", lambda model, ids, calls: forward(model, ids, 1))
+    monkeypatch.setattr(memory, "STEP", (1, 8))
+    for module in (speed, training):
+        monkeypatch.setattr(module, "smollm2", llama)
+    forward = models.forward
+    for module in (speed, paper):
+        monkeypatch.setattr(module, "forward", lambda model, ids, calls: forward(model, ids, 1))
     if claim == "peft-step":
-        monkeypatch.setattr(speed, "ours", spend(1.0))
-        monkeypatch.setattr(speed, "theirs", spend(1.2))
+        monkeypatch.setattr(speed, "smollm2_step", spend(1.0))
+        monkeypatch.setattr(speed, "peft_step", spend(1.2))
         monkeypatch.setattr(speed, "peak_memory", lambda function, device: 100)
     clocks = {
-        "training-step": operations, "gpu-training": operations, "peft-step": seconds, "peft-switch": once
+        "training-step": operations, "gpu-training": operations, "peft-step": CLOCK.seconds, "peft-switch": once
     }  # fmt: skip
-    monkeypatch.setattr(bench, "seconds", clocks.get(claim, operators))
+    monkeypatch.setattr(benchmarks, "seconds", clocks.get(claim, operators))
 
 
 # ------------------------------------------------------------------------------------- the mistakes
-
-
-def put(target, name, value):
-    return lambda monkeypatch: monkeypatch.setattr(target, name, value)
 
 
 def method(name, **changes):
     return lambda monkeypatch: monkeypatch.setitem(METHODS, name, METHODS[name]._replace(**changes))
 
 
-def swapped(ours, peer, **options):
-    return paired(peer, ours, **options)
+def upside_down(times, above, below):
+    return ratio(times, below, above)
+
+
+def last_first(a):
+    """The directions of the smallest singular values before those of the largest."""
+    return torch.linalg.svd(a.double())[2][: len(a)].flip(0)
 
 
 def base_trains_too(model, *rest, **more):
@@ -194,44 +174,44 @@ def base_trains_too(model, *rest, **more):
     return model
 
 
-paired, add_lora = bench.paired, speed.add_lora
+ratio, add_lora, projections = benchmarks.Times.ratio, training.add_lora, trend.projections
 MISTAKES = {
     "close-to-full": method(trend.LORA, r=64),
-    "ahead-of-bias": method(methods.BIAS, chosen=lambda name: True),
-    "ahead-of-last-layer": method(methods.LAST, chosen=lambda name: ".layer." in name),
+    "ahead-of-bias": method(training.BIAS, chosen=lambda name: True),
+    "ahead-of-last-layer": method(training.LAST, chosen=lambda name: ".layer." in name),
     "ranks-level": method(lora_name("q,v", 1), targets=("query",)),
-    "q-and-v-together": method(lora_name("v", 8), targets=methods.QUERY_VALUE),
-    "subspace-similarity": put(subspaces, "directions", lambda a: torch.linalg.svd(a.double())[2][: len(a)].flip(0)),
-    "two-seeds-similarity": put(subspaces, "directions", lambda a: torch.linalg.svd(a.double())[2][: len(a)].flip(0)),
-    "amplification": put(trend, "projections", lambda w, delta, *rest: subspaces.projections(w, w, *rest)),
-    "adapter-latency": put(latency, "merge_lora", lambda model: model),
-    "training-memory": put(speed, "add_lora", base_trains_too),
-    "training-step": put(speed, "add_lora", base_trains_too),
-    "peft-step": put(bench, "paired", swapped),
-    "peft-switch": put(bench, "paired", swapped),
-    "gpu-latency": put(latency, "merge_lora", lambda model: model),
-    "gpu-training": put(gpu, "add_lora", base_trains_too),
+    "q-and-v-together": method(lora_name("v", 8), targets=training.QUERY_VALUE),
+    "subspace-similarity": put(trend, "directions", last_first),
+    "two-seeds-similarity": put(trend, "directions", last_first),
+    "amplification": put(trend, "projections", lambda w, delta, *rest: projections(w, w, *rest)),
+    "adapter-latency": put(models, "merge_lora", lambda model: model),
+    "training-memory": put(training, "add_lora", base_trains_too),
+    "training-step": put(training, "add_lora", base_trains_too),
+    "peft-step": put(benchmarks.Times, "ratio", upside_down),
+    "peft-switch": put(benchmarks.Times, "ratio", upside_down),
+    "gpu-latency": put(models, "merge_lora", lambda model: model),
+    "gpu-training": put(paper, "add_lora", base_trains_too),
 }
 
 
-def test_every_trend_and_paper_claim_has_a_mistake():
+def test_every_claim_has_a_mistake():
     assert set(MISTAKES) == set(CLAIMED)
 
 
 @pytest.mark.parametrize("claim", CLAIMED)
 def test_a_mistake_turns_the_verdict(claim, monkeypatch):
     prepare_for(monkeypatch, claim)
-    assert verdict(claim) == "reproduced"
+    assert bench.verdict(claim, quick=True) == "reproduced"
     MISTAKES[claim](monkeypatch)
-    assert verdict(claim) == "not reproduced"
+    assert bench.verdict(claim, quick=True) == "not reproduced"
 
 
 ENGLISH_AND_CHINESE = [trend.ENGLISH, trend.CHINESE]
 TRAININGS = {  # the trainings behind each claim, but those of `together`
-    "close-to-full": {(methods.FULL, language) for language in ENGLISH_AND_CHINESE} | {(trend.LORA, trend.CHINESE)},
-    "ahead-of-bias": {(methods.BIAS, language) for language in ENGLISH_AND_CHINESE} | {(trend.LORA, trend.CHINESE)},
-    "ahead-of-last-layer": {(methods.LAST, language) for language in ENGLISH_AND_CHINESE}
-    | {(trend.LORA, trend.CHINESE), (methods.HEAD, trend.ENGLISH)},
+    "close-to-full": {(training.FULL, language) for language in ENGLISH_AND_CHINESE} | {(trend.LORA, trend.CHINESE)},
+    "ahead-of-bias": {(training.BIAS, language) for language in ENGLISH_AND_CHINESE} | {(trend.LORA, trend.CHINESE)},
+    "ahead-of-last-layer": {(training.LAST, language) for language in ENGLISH_AND_CHINESE}
+    | {(trend.LORA, trend.CHINESE), (training.HEAD, trend.ENGLISH)},
     "ranks-level": {(lora_name("q,v", r), trend.ENGLISH) for r in (1, 2, 4)},
     "q-and-v-together": {(lora_name(*each), trend.ENGLISH) for each in (("q,v", 4), ("q", 8), ("v", 8))},
     "subspace-similarity": set(),
@@ -250,7 +230,7 @@ def test_a_claim_asks_for_its_own_trainings_with_its_own_seed(claim, seed, monke
         asked.add((function.__name__, args, run.seed))
         return function(run, *args)
 
-    measure(claim, seed, share)
+    bench.measure(claim, seed=seed, quick=True, share=share)
     together = {("together", (), seed)} if claim != "q-and-v-together" else set()
     assert asked == {("train", args, seed) for args in TRAININGS[claim]} | together
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lora.reproduce.subspaces import directions, projections, similarity
+from lora.reproduce.trend import directions, projections, similarity
 
 NOISE = torch.Generator().manual_seed(0)
 

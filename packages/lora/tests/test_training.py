@@ -10,8 +10,21 @@ from papertest.claims import Run
 from papertest.measure import Silent
 
 from lora.reproduce import training
-from lora.reproduce.methods import BIAS, FULL, HEAD, LAST, METHODS, Classifier, lora_name, prepare
-from lora.reproduce.training import Example, accuracy, batches, fit, tensors
+from lora.reproduce.training import (
+    BIAS,
+    FULL,
+    HEAD,
+    LAST,
+    METHODS,
+    Classifier,
+    Example,
+    accuracy,
+    batches,
+    fit,
+    lora_name,
+    prepare,
+    tensors,
+)
 
 EXAMPLES = [Example([2, *[5 + label] * (1 + i % 7), 3], label) for i in range(50) for label in (0, 1)]
 LORA = lora_name("q,v", 8)
