@@ -8,7 +8,6 @@ import re
 import statistics
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import matplotlib
@@ -19,7 +18,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 from matplotlib.typing import RcKeyType
-from PIL import Image, UnidentifiedImageError
 
 if TYPE_CHECKING:
     from papertest.store import Result
@@ -176,21 +174,11 @@ def band(axes: Axes, x: Sequence[float], rows: Sequence[Sequence[float]], role: 
 
 
 def png(figure: Figure, source: str = "") -> bytes:
-    """The figure as PNG; the same figure gives the same bytes. `source`: what `source_of` reads out of it again."""
+    """The figure as PNG; the same figure gives the same bytes. `source` stands in it as the text `Source`."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None} | ({"Source": source} if source else {}))
     plt.close(figure)
     return buffer.getvalue()
-
-
-def source_of(path: Path) -> str | None:
-    """The `source` that a figure was written with; None where it has none or is no image."""
-    try:
-        with Image.open(path) as image:
-            source: Any = image.info.get("Source")
-    except UnidentifiedImageError:
-        return None
-    return source if isinstance(source, str) else None
 
 
 class _Once:
@@ -226,7 +214,7 @@ def _shown(result: Result, part: str) -> _Shown:
         tuple(interval[index]) if interval else None,
         (_end(low), _end(high)),
         paper[index] if index < len(paper) else None,
-        [x for sample in result.samples if (x := leaf(sample["value"])[index]) is not None],
+        [x for sample in result.samples for x in leaf(sample["value"])[index : index + 1] if x is not None],
     )
 
 

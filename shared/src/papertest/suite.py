@@ -51,11 +51,12 @@ class TestClaims:
         results = store.recorded(package, pytest.fail)
         with figures.house_style():
             once, again = (sources.drawing(figure_name)({i: results[i] for i in claims}) for _ in range(2))
+        first, second = (figures.png(each) for each in (once, again))
         for panel in once.axes:
             if claims:
                 says_what_it_shows(panel)
             has_its_legend(once, panel)
-        assert figures.png(once) == figures.png(again)
+        assert first == second
 
     def test_carriers_are_pinned(self, carrier: Carrier) -> None:
         assert re.fullmatch(r"[0-9a-f]{64}", carrier.sha256)
