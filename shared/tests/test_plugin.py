@@ -366,6 +366,18 @@ def test_what_a_package_has_not_has_no_test_and_none_is_skipped(checkout: Checko
     assert done.parseoutcomes() == {"passed": 1}
 
 
+@pytest.mark.parametrize("names", ['"carrier"', '"carrier, other"', '["other", "carrier"]', 'argnames="carrier"'])
+def test_a_test_may_have_values_of_its_own(names: str, pytester: pytest.Pytester) -> None:
+    two = "other" in names
+    values = 'argvalues=["a", "b"]' if "argnames" in names else '[("a", "a")]' if two else '["a", "b"]'
+    other = ", other" if two else ""
+    pytester.makepyfile(
+        f"import pytest\n@pytest.mark.parametrize({names}, {values})\n"
+        f"def test_it(carrier{other}): assert carrier in 'ab'\n"
+    )
+    pytester.runpytest_inprocess().assert_outcomes(passed=1 if two else 2)
+
+
 def test_hold_needs_no_pytest_run(checkout: Checkout) -> None:
     checkout.record()
     ExactClaim(checkout.package, "answer").hold()

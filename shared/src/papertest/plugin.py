@@ -120,11 +120,18 @@ EACH: dict[str, Callable[[Package], Iterator[tuple[str, Any]]]] = {  # fixture -
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    for fixture in EACH.keys() & set(metafunc.fixturenames):
+    own = {name for mark in metafunc.definition.iter_markers("parametrize") for name in _names(mark)}
+    for fixture in EACH.keys() & set(metafunc.fixturenames) - own:
         marks = [pytest.mark.exact] if fixture == "exact_claim" else []
         values = EACH[fixture](package_of(metafunc.definition.path))
         parameters = [pytest.param(value, id=name, marks=marks) for name, value in values]
         metafunc.parametrize(fixture, parameters or [None])
+
+
+def _names(mark: pytest.Mark) -> list[str]:
+    """What a test's own `parametrize` gives."""
+    names: Any = mark.args[0] if mark.args else mark.kwargs["argnames"]
+    return [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
 
 
 def _for_none(item: pytest.Item) -> bool:
