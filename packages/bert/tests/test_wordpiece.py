@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from bert_cases import lines, minilm, sentences
+from bert_cases import lines, sentences
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from papertest.data import Carrier
+from papertest.models import minilm_folder as minilm
 
 from bert import WordPiece
 from bert.wordpiece import words
