@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from papertest.data import Carrier
 
-from transformer.reproduce import corpus
-from transformer.reproduce.corpus import Catalogues, Pair, acceptable, clean, normalise, split, words
+from transformer.reproduce.data import corpus
+from transformer.reproduce.data.carriers import Catalogues
+from transformer.reproduce.data.corpus import Pair, acceptable, clean, normalise, split, words
 
 
 def assert_no_leak(parts: corpus.Corpus) -> None:

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from transformer.config import TransformerConfig
 from transformer.decoding import greedy_search
-from transformer.reproduce.recurrent import Recurrent
-from transformer.reproduce.tokens import BOS, EOS, PAD
+from transformer.reproduce.data.tokens import BOS, EOS, PAD
+from transformer.reproduce.models import Recurrent
 
 VOCAB, D_MODEL = 20, 8
 

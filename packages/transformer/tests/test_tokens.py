@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.reproduce.corpus import clean
-from transformer.reproduce.tokens import BOS, EOS, PAD, Vocabulary, batches, pad, tensors
+from transformer.reproduce.data.corpus import clean
+from transformer.reproduce.data.tokens import BOS, EOS, PAD, Vocabulary, batches, pad, tensors
 
 TEXTS = ["Delete the file {}?", "Datei {} löschen?", "Close the window", "Fenster schließen", "删除文件", "关闭窗口"]
 VOCABULARY = Vocabulary.train(TEXTS * 3, 300)

@@ -16,9 +16,9 @@ from papertest.package import Package
 
 from transformer.config import TransformerConfig
 from transformer.model import Transformer
-from transformer.reproduce import wmt
-from transformer.reproduce.corpus import Pair, wmt14
-from transformer.reproduce.tokens import BOS, EOS, PAD, Vocabulary
+from transformer.reproduce import paper
+from transformer.reproduce.data.corpus import Pair, wmt14
+from transformer.reproduce.data.tokens import BOS, EOS, PAD, Vocabulary
 
 RECORD = Package.at(Path(__file__).parents[1] / "src" / "transformer").record
 REPORTED = {name: entry.value for name, entry in RECORD.reported.items()}
@@ -53,7 +53,7 @@ def run_of(seed=0, device="cpu", track=silent):
 
 def train(folder, size="base", seed=0, **options):
     seed_all(seed)
-    return wmt.train(run_of(seed, **options), size, "de", folder)
+    return paper.train(run_of(seed, **options), size, "de", folder)
 
 
 def kept(folder, name="wmt14-en-de-base-0-quick"):
@@ -64,13 +64,13 @@ def kept(folder, name="wmt14-en-de-base-0-quick"):
 
 
 def test_a_training_is_scored_and_keeps_its_last_checkpoints(folder, monkeypatch):
-    averaged, average = [], wmt.average_checkpoints
+    averaged, average = [], paper.average_checkpoints
 
     def watched(checkpoints):
         averaged.append(len(checkpoints))
         return average(checkpoints)
 
-    monkeypatch.setattr(wmt, "average_checkpoints", watched)
+    monkeypatch.setattr(paper, "average_checkpoints", watched)
     found = train(folder)
     assert set(found) == {"tokenised", "sacrebleu"} and all(0 <= bleu <= 100 for bleu in found.values())
     assert kept(folder) == {"vocabulary.json", "step-000015.pt", "step-000020.pt"} and averaged == [2]
@@ -136,7 +136,7 @@ def tiny():
 
 def stepper(seed):
     torch.manual_seed(seed)
-    return wmt.stepper(Transformer(tiny()), "cpu")
+    return paper.stepper(Transformer(tiny()), "cpu")
 
 
 def after(step, count):
@@ -171,15 +171,15 @@ def test_a_step_has_the_schedule_of_the_model_s_width():
 def test_long_sentences_are_left_out_and_no_token_is_lost():
     vocabulary = Vocabulary.train(NUMBERS, 300)
     long, short = Pair("one " * 400, "eins", ""), Pair("two three", "zwei drei", "")
-    ((source, target),) = wmt.encode(vocabulary, [long, short, Pair("eins", "one " * 400, "")])
+    ((source, target),) = paper.encode(vocabulary, [long, short, Pair("eins", "one " * 400, "")])
     assert vocabulary.decode([list(source), list(target)]) == ["two three", "zwei drei"]
-    assert max(wmt.VOCABULARIES.values()) < 2 ** (8 * source.itemsize)
+    assert max(paper.VOCABULARIES.values()) < 2 ** (8 * source.itemsize)
 
 
 def test_encoding_goes_on_past_ten_thousand_pairs():
     vocabulary = Vocabulary.train(NUMBERS, 300)
     many = [Pair(NUMBERS[i % 10], ZAHLEN[i % 10], "") for i in range(10_003)]
-    found = wmt.encode(vocabulary, many)
+    found = paper.encode(vocabulary, many)
     assert len(found) == len(many) and list(found[-1][0]) == vocabulary.encode(["three"])[0]
 
 
@@ -196,8 +196,8 @@ def test_translations_that_are_the_references_score_100(folder, monkeypatch):
         assert (bos, eos) == (BOS, EOS)
         return [answers[tuple(t for t in row.tolist() if t not in (PAD, EOS))] for row in src]
 
-    monkeypatch.setattr(wmt, "beam_search", known)
-    scores = wmt.score(None, vocabulary, pairs, run_of())
+    monkeypatch.setattr(paper, "beam_search", known)
+    scores = paper.score(None, vocabulary, pairs, run_of())
     assert scores == {"tokenised": pytest.approx(100), "sacrebleu": pytest.approx(100)}
 
 
@@ -211,31 +211,31 @@ def test_translations_that_are_the_references_score_100(folder, monkeypatch):
     ],
 )
 def test_split_compounds(text, expected):
-    assert wmt.split_compounds(text) == expected
+    assert paper.split_compounds(text) == expected
 
 
 def test_compounds_that_are_split_score_more():
     """A half-right compound is half right."""
     outputs, references = ["the well-known man is here today"], ["the little-known man is here today"]
-    whole = wmt.sacrebleu.corpus_bleu(outputs, [references], tokenize="none").score
-    halves = [[wmt.split_compounds(x) for x in side] for side in (outputs, references)]
-    assert wmt.sacrebleu.corpus_bleu(halves[0], [halves[1]], tokenize="none").score > whole
+    whole = paper.sacrebleu.corpus_bleu(outputs, [references], tokenize="none").score
+    halves = [[paper.split_compounds(x) for x in side] for side in (outputs, references)]
+    assert paper.sacrebleu.corpus_bleu(halves[0], [halves[1]], tokenize="none").score > whole
 
 
 # ------------------------------------------------------------------------------------- settings
 
 
 def test_settings_are_the_record_s():
-    assert {size: setting["steps"] for size, setting in wmt.SETTINGS.items()} == REPORTED["steps"]
-    assert {size: setting["averaged"] for size, setting in wmt.SETTINGS.items()} == REPORTED["averaging"]
+    assert {size: setting["steps"] for size, setting in paper.SETTINGS.items()} == REPORTED["steps"]
+    assert {size: setting["averaged"] for size, setting in paper.SETTINGS.items()} == REPORTED["averaging"]
     data = REPORTED["data"]
-    assert {language: data[f"en_{language}_vocabulary"] for language in ("de", "fr")} == wmt.VOCABULARIES
-    assert REPORTED["batch"] == {"source": wmt.TOKENS, "target": wmt.TOKENS}
+    assert {language: data[f"en_{language}_vocabulary"] for language in ("de", "fr")} == paper.VOCABULARIES
+    assert REPORTED["batch"] == {"source": paper.TOKENS, "target": paper.TOKENS}
 
 
-@pytest.mark.parametrize("size", wmt.SETTINGS)
+@pytest.mark.parametrize("size", paper.SETTINGS)
 def test_checkpoints_are_ten_minutes_apart(size):
-    assert wmt.SETTINGS[size]["every"] * REPORTED["step-time"][size] == 600
+    assert paper.SETTINGS[size]["every"] * REPORTED["step-time"][size] == 600
 
 
 @pytest.mark.parametrize("language", ["de", "fr"])
@@ -243,10 +243,10 @@ def test_models_are_the_paper_s(language):
     found = REPORTED["regularization"]
     big = found["big_en_fr_dropout" if language == "fr" else "big_dropout"]
     for size, dropout, shape in (("base", found["base_dropout"], (512, 2048, 8)), ("big", big, (1024, 4096, 16))):
-        config = wmt.config(size, language)
+        config = paper.config(size, language)
         assert (config.d_model, config.d_ff, config.n_heads) == shape
         assert (config.n_layers, config.dropout, config.label_smoothing) == (6, dropout, found["label_smoothing"])
-        assert config.vocab_size == wmt.VOCABULARIES[language]
+        assert config.vocab_size == paper.VOCABULARIES[language]
 
 
 # ------------------------------------------------------------------------------------- the data
@@ -268,28 +268,28 @@ def hub(monkeypatch, broken=None):
 
 def test_a_folder_is_named_by_the_environment(folder, monkeypatch):
     monkeypatch.setenv("WMT14", str(folder))
-    assert wmt.data("de") == wmt.data("fr") == folder
+    assert paper.data("de") == paper.data("fr") == folder
 
 
 @pytest.mark.parametrize("language", ["de", "fr"])
 def test_the_hub_is_asked_once(folder, monkeypatch, language):
     asked = hub(monkeypatch)
-    found = wmt14(wmt.data(language), language)
+    found = wmt14(paper.data(language), language)
     assert asked == [("wmt/wmt14", f"{language}-en", part) for part in ("train", "validation", "test")]
     assert [(pair.source, pair.target) for pair in found.dev] == [
         (f"validation {i}", f"validation \u2028{i}") for i in range(3)
     ]
     assert (found.train[0].source, found.test[2].source) == ("train 0", "test 2")
-    wmt.data(language)
+    paper.data(language)
     assert len(asked) == 3
 
 
 def test_half_of_the_data_is_not_taken_for_all(folder, monkeypatch):
     hub(monkeypatch, broken="test")
     with pytest.raises(ConnectionError):
-        wmt.data("de")
+        paper.data("de")
     asked = hub(monkeypatch)
-    assert len(wmt14(wmt.data("de"), "de").test) == 3 and len(asked) == 3
+    assert len(wmt14(paper.data("de"), "de").test) == 3 and len(asked) == 3
 
 
 def test_without_data_the_error_says_what_to_do(folder, monkeypatch):
@@ -297,7 +297,7 @@ def test_without_data_the_error_says_what_to_do(folder, monkeypatch):
     with pytest.raises(
         RuntimeError, match=r"set WMT14 to a folder .* \.en and \.fr; or install the library `datasets`"
     ):
-        wmt.data("fr")
+        paper.data("fr")
 
 
 @pytest.mark.gpu

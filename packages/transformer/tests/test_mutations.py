@@ -1,4 +1,4 @@
-"""For every trend claim, and every paper claim, a mistake made on purpose, and the verdict that it turns.
+"""For every trend, speed and paper claim a mistake made on purpose, and the verdict that it turns.
 
 Nothing is trained here and no time is measured. A training's scores are made up from the configuration of the model
 that it would train; the clock is a price of what is computed, and memory is counted at the sizes of
@@ -16,41 +16,36 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from papertest import bench
-from papertest.accept import judge
-from papertest.claims import Measured, Run
+from papertest.claims import Measured
 from papertest.counting import flops
-from papertest.fingerprint import Sources
-from papertest.measure import Silent, seed_all
-from papertest.package import Package
+from papertest.mutation import Clock, Mutations, put
 
 from transformer import model
 from transformer.config import TransformerConfig
-from transformer.reproduce import speed, translation, trend, wmt
-from transformer.reproduce.corpus import Corpus, Pair
-from transformer.reproduce.tokens import Vocabulary
+from transformer.reproduce import models, paper, speed, training, trend
+from transformer.reproduce.data.corpus import Corpus, Pair
+from transformer.reproduce.data.tokens import BOS, Vocabulary
 
-PACKAGE = Package.at(Path(__file__).parents[1] / "src" / "transformer")
-RECORD = PACKAGE.record
-CLAIMED = [name for name, entry in RECORD.claims.items() if entry.tier != "exact"]
+mutations = Mutations(__file__)
+CLAIMED = mutations.tier("trend", "speed", "paper")
 
 
-def measure(claim, seed=0, share=lambda run, function, args: function(run, *args)):
+def measure(claim, seed=0, share=None):
     """One measurement, as `reproduce --quick` makes it."""
-    entries = {i: RECORD.reported[i] for i in RECORD.claims[claim].reports}
-    seed_all(seed)
-    return Sources(PACKAGE).function(claim)(Run(seed, "cpu", True, entries, Silent().track, share))
+    share = share or (lambda run, function, args: function(run, *args))
+    return mutations.measure(claim, seed=seed, quick=True, share=share)
 
 
 def verdict(claim):
-    return judge(RECORD.claims[claim].accept, None, [measure(claim).value]).verdict
+    return mutations.verdict(claim, quick=True, share=lambda run, function, args: function(run, *args))
 
 
 # ------------------------------------------------------------------------------------- what stands in for measuring
 
 
-def trained(run, name, count=translation.STEPS):
+def trained(run, name, count=training.STEPS):
     """What the paper's Table 3 would make one expect of a model, from its configuration alone."""
-    config = translation.build(name).config
+    config = training.build(name).config
     perplexity = 30.0
     perplexity *= 1.06 if config.n_heads == 1 else 1
     perplexity *= 1.05 if (config.d_k or 16) < 16 else 1
@@ -62,8 +57,8 @@ def trained(run, name, count=translation.STEPS):
     scores = {"perplexity": perplexity, "accuracy": 60 + better, "greedy": 25 + better, "beam": 25.5 + better}
     scores |= {"averaged": 0.98 * perplexity}
     if name == "recurrent":  # behind after as many steps, and ahead after twice as many
-        scores |= {"perplexity": perplexity * 1.1 * (translation.STEPS / count) ** 0.25,
-                   "greedy": scores["greedy"] - 1 + 2 * (count / translation.STEPS - 1)}  # fmt: skip
+        scores |= {"perplexity": perplexity * 1.1 * (training.STEPS / count) ** 0.25,
+                   "greedy": scores["greedy"] - 1 + 2 * (count / training.STEPS - 1)}  # fmt: skip
     return scores
 
 
@@ -95,21 +90,6 @@ def operations(function, device):
     return flops(function)
 
 
-class Clock:
-    """bench.seconds, with a time for each of the functions that are timed; `spend` is what they call."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def spend(self, seconds):
-        self.now += seconds
-
-    def seconds(self, function, device):
-        start = self.now
-        function()
-        return self.now - start
-
-
 def prepare(monkeypatch, claim, recurrent=2.0):
     """No training, no wall clock, no network. `recurrent`: the time of its step where the base model's takes 1."""
     clock = Clock()
@@ -120,10 +100,10 @@ def prepare(monkeypatch, claim, recurrent=2.0):
     monkeypatch.setattr(speed, "VOCABULARY", 100)
     monkeypatch.setattr(speed, "EOS", 99)
     monkeypatch.setattr(TransformerConfig, "base", a_small_one)
-    monkeypatch.setattr(wmt, "data", Path)
-    monkeypatch.setattr(wmt, "train", table_2)
-    monkeypatch.setattr(wmt, "Transformer", lambda config: torch.nn.Linear(config.d_model, 1))
-    monkeypatch.setattr(wmt, "stepper", lambda model, device: lambda batch: clock.spend(on_a_gpu(model, batch)))
+    monkeypatch.setattr(paper, "data", Path)
+    monkeypatch.setattr(paper, "train", table_2)
+    monkeypatch.setattr(paper, "Transformer", lambda config: torch.nn.Linear(config.d_model, 1))
+    monkeypatch.setattr(paper, "stepper", lambda model, device: lambda batch: clock.spend(on_a_gpu(model, batch)))
     price = {"training-step": elements, "cached-speed": operations}.get(claim, clock.seconds)
     monkeypatch.setattr(bench, "seconds", price)
 
@@ -148,16 +128,12 @@ def on_a_gpu(model, batch):
 # ------------------------------------------------------------------------------------- the mistakes
 
 
-def put(target, name, value):
-    return lambda monkeypatch: monkeypatch.setattr(target, name, value)
-
-
 def variant(**changes):
     """Experiments that change something else than they say."""
 
     def apply(monkeypatch):
         for name, change in changes.items():
-            monkeypatch.setitem(translation.VARIANTS, name.replace("_", " "), change)
+            monkeypatch.setitem(training.VARIANTS, name.replace("_", " "), change)
 
     return apply
 
@@ -179,14 +155,15 @@ def swapped(ours, peer, **options):
 paired = bench.paired
 
 
+def upside_down(times, above, below):
+    return ratio(times, below, above)
+
+
+ratio = bench.Times.ratio
+
+
 def deeper(config):
     return model.Transformer(replace(config, n_layers=2 * config.n_layers))
-
-
-def hoarding(*args, **options):
-    """As the search, with 64 MB held until it ends."""
-    held = torch.zeros(2**24)
-    return [row for row in greedy_search(*args, **options) if len(held)]
 
 
 def without_cache(*inputs, cache, **options):
@@ -197,7 +174,7 @@ greedy_search = speed.greedy_search
 
 
 def table_2_by_sacrebleu(run, language):
-    found = {size: wmt.train(run, size, language, wmt.data(language)) for size in wmt.SETTINGS}
+    found = {size: paper.train(run, size, language, paper.data(language)) for size in paper.SETTINGS}
     return Measured({size: scores["sacrebleu"] for size, scores in found.items()})
 
 
@@ -217,10 +194,9 @@ MISTAKES = {
     "recurrent-baseline": put(bench, "paired", swapped),
     "training-step": put(speed, "Transformer", deeper),
     "cached-speed": put(speed, "greedy_search", without_cache),
-    "cached-memory": put(speed, "greedy_search", hoarding),
-    "gpu-step-time": put(wmt, "TOKENS", 50_000),
-    "wmt14-en-de": put(wmt, "table_2", table_2_by_sacrebleu),
-    "wmt14-en-fr": put(wmt, "table_2", table_2_by_sacrebleu),
+    "gpu-step-time": put(paper, "TOKENS", 50_000),
+    "wmt14-en-de": put(paper, "table_2", table_2_by_sacrebleu),
+    "wmt14-en-fr": put(paper, "table_2", table_2_by_sacrebleu),
 }
 BESIDES = {  # a ratio upside down, a difference with the other sign
     "row-a-heads": variant(base={"n_heads": 1}, one_head={}),
@@ -233,13 +209,13 @@ BESIDES = {  # a ratio upside down, a difference with the other sign
     "beam-search": with_scores(beam="greedy", greedy="beam"),
     "checkpoint-averaging": with_scores(averaged="perplexity", perplexity="averaged"),
     "recurrent-baseline": with_scores(greedy="beam"),
-    "training-step": put(bench, "paired", swapped),
-    "cached-speed": put(bench, "paired", swapped),
-    "gpu-step-time": put(wmt, "config", lambda size, language: TransformerConfig.big()),
+    "training-step": put(bench.Times, "ratio", upside_down),
+    "cached-speed": put(bench.Times, "ratio", upside_down),
+    "gpu-step-time": put(paper, "config", lambda size, language: TransformerConfig.big()),
 }
 
 
-def test_every_trend_and_paper_claim_has_a_mistake():
+def test_every_claim_has_a_mistake():
     assert set(MISTAKES) == set(CLAIMED)
 
 
@@ -272,7 +248,7 @@ ASKED = {  # the trainings behind each claim
     "checkpoint-averaging": {("base",)},
     "recurrent-baseline": {("base",), ("recurrent", 750)},
 }
-LOOKED_AT = {("German", translation.SHOWN_STEPS), ("Chinese", translation.SHOWN_STEPS)}
+LOOKED_AT = {("German", training.SHOWN_STEPS), ("Chinese", training.SHOWN_STEPS)}
 
 
 @pytest.mark.parametrize("seed", [0, 3])
@@ -309,13 +285,12 @@ def test_against_the_base_model_is_a_ratio_of_perplexities(monkeypatch):
     assert found.details == {"experiment": "one head", "other": made_up["one head"], "base": made_up["base"]}
 
 
-def test_both_sides_of_a_speed_compute_the_same(monkeypatch):
+def test_both_sides_of_a_speed_compute_the_same():
     """The tokens decoded are as many as asked for, and both training steps see the batch that the seed draws."""
-    prepare(monkeypatch, "cached-speed")
-    model, sources = speed.decoder(Run(0, "cpu", True, {}, Silent().track, lambda run, function, args: None))
+    model, sources = models.never_ending(a_small_one(vocab_size=100, n_layers=1), sentences=4, length=16, seed=0)
     for cache in (True, False):
-        found = speed.greedy_search(model, sources, bos=speed.BOS, eos=speed.EOS, extra=0, cache=cache)
-        assert {len(row) for row in found} == {16}
+        found = speed.greedy_search(model, sources, bos=BOS, eos=99, extra=0, cache=cache)
+        assert [len(row) for row in found] == [16] * 4
     (src, tgt), again, other = (speed.sentences(seed, 16) for seed in (0, 0, 1))
     assert src.equal(again[0]) and tgt.equal(again[1]) and not src.equal(other[0])
     lengths = (src != 0).sum(1)
@@ -325,13 +300,13 @@ def test_both_sides_of_a_speed_compute_the_same(monkeypatch):
 def test_the_peer_is_as_large_as_our_model_but_for_biases():
     """torch's layers have biases in the projections of their attention, and norms at the ends of both stacks."""
     config = TransformerConfig(vocab_size=50, n_layers=2, d_model=16, d_ff=32, n_heads=2)
-    ours, peer = (sum(p.numel() for p in make(config).parameters()) for make in (model.Transformer, speed.Peer))
+    ours, peer = (sum(p.numel() for p in make(config).parameters()) for make in (model.Transformer, models.Peer))
     assert peer - ours == 2 * (1 + 2) * 4 * 16 + 2 * 2 * 16
 
 
 def test_the_peer_sees_neither_the_future_nor_padding():
     config = TransformerConfig(vocab_size=50, n_layers=1, d_model=16, d_ff=32, n_heads=2)
-    peer = speed.Peer(config).eval()
+    peer = models.Peer(config).eval()
     src, tgt = torch.randint(3, 50, (2, 6)), torch.randint(3, 50, (2, 5))
     later, padded = tgt.clone(), torch.nn.functional.pad(src, (0, 3))
     later[:, 3:] = 7

@@ -15,11 +15,11 @@ from papertest.claims import Run
 from papertest.measure import Silent, seed_all
 
 from transformer.model import Transformer
-from transformer.reproduce import translation
-from transformer.reproduce.corpus import Corpus, Pair
-from transformer.reproduce.recurrent import Recurrent
-from transformer.reproduce.tokens import EOS, PAD, Vocabulary
-from transformer.reproduce.translation import BASE, SHOWN, VARIANTS, build, corpus, scores, translate
+from transformer.reproduce import training
+from transformer.reproduce.data.corpus import Corpus, Pair
+from transformer.reproduce.data.tokens import EOS, PAD, Vocabulary
+from transformer.reproduce.models import Recurrent
+from transformer.reproduce.training import BASE, SHOWN, VARIANTS, build, corpus, scores, translate
 
 VERBS = {"Open": "öffnen", "Close": "schließen", "Delete": "löschen", "Save": "speichern", "Print": "drucken"}
 NOUNS = {"file": "Datei", "window": "Fenster", "page": "Seite", "list": "Liste", "image": "Bild", "text": "Text"}
@@ -44,8 +44,8 @@ def catalogues(language):
 @pytest.fixture(autouse=True, scope="module")
 def made_up_corpus():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(translation, "catalogues", catalogues)
-        patch.setattr(translation, "PAIRS", 40)
+        patch.setattr(training, "catalogues", catalogues)
+        patch.setattr(training, "PAIRS", 40)
         corpus.cache_clear()
         yield
     corpus.cache_clear()
@@ -57,7 +57,7 @@ def run_of(seed, quick=True):
 
 def train(name, seed=0, quick=True, **options):
     seed_all(seed)
-    return translation.train(run_of(seed, quick), name, **options)
+    return training.train(run_of(seed, quick), name, **options)
 
 
 # ------------------------------------------------------------------------------------- the corpus
@@ -79,7 +79,7 @@ def test_vocabulary_is_made_from_training_pairs_alone(monkeypatch):
         seen.extend(texts)
         return Vocabulary.train(seen, size)
 
-    monkeypatch.setattr(translation, "Vocabulary", type("", (), {"train": staticmethod(from_texts)}))
+    monkeypatch.setattr(training, "Vocabulary", type("", (), {"train": staticmethod(from_texts)}))
     short, _ = corpus.__wrapped__("de")
     assert sorted(seen) == sorted(text for pair in short.train for text in (pair.source, pair.target))
 
@@ -87,7 +87,7 @@ def test_vocabulary_is_made_from_training_pairs_alone(monkeypatch):
 def test_models_have_a_row_for_every_token():
     for name in VARIANTS | SHOWN:
         language = "zh" if name == "Chinese" else "de"
-        assert build(name).config.vocab_size == translation.VOCABULARY[language] >= len(corpus(language)[1])
+        assert build(name).config.vocab_size == training.VOCABULARY[language] >= len(corpus(language)[1])
 
 
 # ------------------------------------------------------------------------------------- the experiments
@@ -171,7 +171,7 @@ def watched(monkeypatch):
 
         return step
 
-    monkeypatch.setattr(translation, "steps", steps)
+    monkeypatch.setattr(training, "steps", steps)
     return given
 
 
@@ -181,7 +181,7 @@ def test_two_experiments_of_a_seed_see_the_same_batches_in_the_same_order(watche
         watched.clear()
         train(name, seed)
         seen.append([(src.tolist(), tgt.tolist()) for src, tgt in watched])
-    assert len(seen[0]) == translation.QUICK and seen[0] == seen[1] == seen[2] != seen[3]
+    assert len(seen[0]) == training.QUICK and seen[0] == seen[1] == seen[2] != seen[3]
 
 
 def test_five_checkpoints_of_the_last_quarter_are_averaged(watched, monkeypatch):
@@ -191,7 +191,7 @@ def test_five_checkpoints_of_the_last_quarter_are_averaged(watched, monkeypatch)
         kept.extend(float(checkpoint["tokens.weight"][0, 0]) for checkpoint in checkpoints)
         return checkpoints[0]
 
-    monkeypatch.setattr(translation, "average_checkpoints", average)
+    monkeypatch.setattr(training, "average_checkpoints", average)
     found = train("base", quick=False)
     assert len(watched) == 1500 and kept == [1200, 1275, 1350, 1425, 1500]
     assert [point["step"] for point in found["curve"]] == [300, 600, 900, 1200, 1500]
@@ -203,28 +203,28 @@ def test_a_count_of_steps_is_what_is_trained(watched):
 
 
 def test_shown_models_learn_from_all_pairs_and_the_others_from_some(watched, monkeypatch):
-    learned, batches = [], translation.batches
+    learned, batches = [], training.batches
 
     def counted(pairs, tokens, seed):
         learned.append((len(pairs), tokens, seed))
         return batches(pairs, tokens, seed)
 
-    monkeypatch.setattr(translation, "batches", counted)
+    monkeypatch.setattr(training, "batches", counted)
     for name in ("base", "one head", "German"):
         train(name, seed=2)
     assert learned == [(40, 500, 2), (40, 500, 2), (len(corpus("de")[0].train), 500, 2)]
 
 
-@pytest.mark.parametrize(("name", "rate"), [("base", translation.RATE), ("recurrent", translation.RECURRENT_RATE)])
+@pytest.mark.parametrize(("name", "rate"), [("base", training.RATE), ("recurrent", training.RECURRENT_RATE)])
 def test_a_step_is_the_paper_s_with_its_own_rate(name, rate, monkeypatch):
     """Adam at `rate` times Eq. 3, and the smoothed loss of the real tokens."""
-    asked, adam = [], translation.adam
+    asked, adam = [], training.adam
 
     def watched_adam(*args):
         asked.append(args[1:])
         return adam(*args)
 
-    monkeypatch.setattr(translation, "adam", watched_adam)
+    monkeypatch.setattr(training, "adam", watched_adam)
     torch.manual_seed(0)
     model = build(name).eval()
     batch = torch.tensor([[5, 6, EOS], [7, EOS, PAD]]), torch.tensor([[1, 8, 9, EOS], [1, 4, EOS, PAD]])
@@ -234,7 +234,7 @@ def test_a_step_is_the_paper_s_with_its_own_rate(name, rate, monkeypatch):
         source = src[src != PAD][None]
         logs = model.project(model.decode(real[None, :-1], *model.encode(source)))[0].log_softmax(-1)
         rows += (0.9 * logs[range(len(real) - 1), real[1:]] + 0.1 * logs.mean(-1)).tolist()
-    loss = translation.steps(name, model)(batch)
+    loss = training.steps(name, model)(batch)
     assert loss == pytest.approx(-sum(rows) / 5, rel=1e-4) and len(rows) == 5
     assert asked == [(64, 300, rate)]
 
@@ -250,12 +250,12 @@ def model(seed):
 def test_perplexity_of_a_uniform_model_is_the_size_of_its_vocabulary(model):
     with torch.no_grad():
         model.tokens.weight.zero_()
-    found = scores(model, translation.encode(corpus("de")[1], corpus("de")[0].test))
+    found = scores(model, training.encode(corpus("de")[1], corpus("de")[0].test))
     assert found["perplexity"] == pytest.approx(BASE.vocab_size, rel=1e-5) and found["accuracy"] == 0
 
 
 def test_scores_are_those_of_a_plain_computation(model):
-    pairs = translation.encode(corpus("de")[1], corpus("de")[0].test)
+    pairs = training.encode(corpus("de")[1], corpus("de")[0].test)
     found = scores(model, pairs)
     model.eval()
     nats, right, total = 0.0, 0, 0
@@ -272,8 +272,8 @@ def test_scores_are_those_of_a_plain_computation(model):
 
 def test_scoring_leaves_the_model_in_training(model):
     pairs, vocabulary = corpus("de")
-    scores(model, translation.encode(vocabulary, pairs.test))
-    translate(model, vocabulary, pairs.test[:2], translation.greedy_search)
+    scores(model, training.encode(vocabulary, pairs.test))
+    translate(model, vocabulary, pairs.test[:2], training.greedy_search)
     assert model.training
 
 
@@ -288,25 +288,25 @@ def test_translations_come_in_the_order_of_the_pairs(model):
 
     many = pairs.train + pairs.train[::-1]  # more than fit in one batch
     assert translate(model, vocabulary, many, echo) == [pair.source for pair in many]
-    assert asked == [(1, EOS, translation.EXTRA)] * math.ceil(len(many) / 100) and len(asked) > 1
+    assert asked == [(1, EOS, training.EXTRA)] * math.ceil(len(many) / 100) and len(asked) > 1
 
 
 @pytest.mark.parametrize(("language", "text"), [("de", "Die Datei {} löschen?"), ("zh", "删除文件，然后继续")])
 def test_bleu_of_the_references_is_100(language, text):
     pairs = [Pair("Delete it", text, ""), Pair("Once more", text + " " + text, "")]
-    assert translation.bleu(language, pairs, [pair.target for pair in pairs]) == pytest.approx(100)
-    assert translation.bleu(language, pairs, [pair.source for pair in pairs]) < 5
+    assert training.bleu(language, pairs, [pair.target for pair in pairs]) == pytest.approx(100)
+    assert training.bleu(language, pairs, [pair.source for pair in pairs]) < 5
 
 
 def test_bleu_of_chinese_is_by_the_character():
     pairs = [Pair("", "删除文件然后继续工作", "")]
     nearly = ["删除文件然后继续工厂"]
-    assert translation.bleu("zh", pairs, nearly) > 80 > 20 > translation.bleu("de", pairs, nearly)
+    assert training.bleu("zh", pairs, nearly) > 80 > 20 > training.bleu("de", pairs, nearly)
 
 
 def test_ten_held_out_sentences_are_shown_and_where_the_decoder_looked(model):
     pairs, vocabulary = corpus("de")
-    found = translation.shown(model, vocabulary, pairs.test)
+    found = training.shown(model, vocabulary, pairs.test)
     rows = {(pair.source, pair.target) for pair in pairs.test}
     assert len(found["translations"]) == 10 and model.training
     assert {(row["source"], row["reference"]) for row in found["translations"]} <= rows
