@@ -20,10 +20,12 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 from papertest import bench as benchmarks
 from papertest.mutation import Clock, Mutations, put
 
-from lora.reproduce import models, paper, speed, training, trend
+from lora.reproduce import models, paper, speed, trend
 from lora.reproduce.exact import memory
 from lora.reproduce.models import factors
-from lora.reproduce.training import METHODS, Classifier, Step, lora_name, prepare
+from lora.reproduce.training import classifiers, steps
+from lora.reproduce.training.classifiers import METHODS, Classifier, lora_name, prepare
+from lora.reproduce.training.steps import Step
 
 bench = Mutations(__file__)
 CLAIMED = [*bench.tier("trend", "speed", "paper"), "training-memory"]
@@ -136,7 +138,7 @@ def prepare_for(monkeypatch, claim):
     monkeypatch.setattr(trend, "trained", trained)
     monkeypatch.setattr(trend, "minilm", lambda: (bert(), None))
     monkeypatch.setattr(memory, "STEP", (1, 8))
-    for module in (speed, training):
+    for module in (speed, steps):
         monkeypatch.setattr(module, "smollm2", llama)
     forward = models.forward
     for module in (speed, paper):
@@ -174,19 +176,19 @@ def base_trains_too(model, *rest, **more):
     return model
 
 
-ratio, add_lora, projections = benchmarks.Times.ratio, training.add_lora, trend.projections
+ratio, add_lora, projections = benchmarks.Times.ratio, steps.add_lora, trend.projections
 MISTAKES = {
     "close-to-full": method(trend.LORA, r=64),
-    "ahead-of-bias": method(training.BIAS, chosen=lambda name: True),
-    "ahead-of-last-layer": method(training.LAST, chosen=lambda name: ".layer." in name),
+    "ahead-of-bias": method(classifiers.BIAS, chosen=lambda name: True),
+    "ahead-of-last-layer": method(classifiers.LAST, chosen=lambda name: ".layer." in name),
     "ranks-level": method(lora_name("q,v", 1), targets=("query",)),
-    "q-and-v-together": method(lora_name("v", 8), targets=training.QUERY_VALUE),
+    "q-and-v-together": method(lora_name("v", 8), targets=classifiers.QUERY_VALUE),
     "subspace-similarity": put(trend, "directions", last_first),
     "two-seeds-similarity": put(trend, "directions", last_first),
     "amplification": put(trend, "projections", lambda w, delta, *rest: projections(w, w, *rest)),
     "adapter-latency": put(models, "merge_lora", lambda model: model),
-    "training-memory": put(training, "add_lora", base_trains_too),
-    "training-step": put(training, "add_lora", base_trains_too),
+    "training-memory": put(steps, "add_lora", base_trains_too),
+    "training-step": put(steps, "add_lora", base_trains_too),
     "peft-step": put(benchmarks.Times, "ratio", upside_down),
     "peft-switch": put(benchmarks.Times, "ratio", upside_down),
     "gpu-latency": put(models, "merge_lora", lambda model: model),
@@ -208,10 +210,10 @@ def test_a_mistake_turns_the_verdict(claim, monkeypatch):
 
 ENGLISH_AND_CHINESE = [trend.ENGLISH, trend.CHINESE]
 TRAININGS = {  # the trainings behind each claim, but those of `together`
-    "close-to-full": {(training.FULL, language) for language in ENGLISH_AND_CHINESE} | {(trend.LORA, trend.CHINESE)},
-    "ahead-of-bias": {(training.BIAS, language) for language in ENGLISH_AND_CHINESE} | {(trend.LORA, trend.CHINESE)},
-    "ahead-of-last-layer": {(training.LAST, language) for language in ENGLISH_AND_CHINESE}
-    | {(trend.LORA, trend.CHINESE), (training.HEAD, trend.ENGLISH)},
+    "close-to-full": {(classifiers.FULL, language) for language in ENGLISH_AND_CHINESE} | {(trend.LORA, trend.CHINESE)},
+    "ahead-of-bias": {(classifiers.BIAS, language) for language in ENGLISH_AND_CHINESE} | {(trend.LORA, trend.CHINESE)},
+    "ahead-of-last-layer": {(classifiers.LAST, language) for language in ENGLISH_AND_CHINESE}
+    | {(trend.LORA, trend.CHINESE), (classifiers.HEAD, trend.ENGLISH)},
     "ranks-level": {(lora_name("q,v", r), trend.ENGLISH) for r in (1, 2, 4)},
     "q-and-v-together": {(lora_name(*each), trend.ENGLISH) for each in (("q,v", 4), ("q", 8), ("v", 8))},
     "subspace-similarity": set(),
@@ -236,7 +238,7 @@ def test_a_claim_asks_for_its_own_trainings_with_its_own_seed(claim, seed, monke
 
 
 def test_no_two_seeds_share_a_training_example(monkeypatch):
-    monkeypatch.setattr(training, "encode", lambda texts, longest: texts)
-    parts = [training.data(trend.ENGLISH, seed) for seed in range(3)]
+    monkeypatch.setattr(classifiers, "encode", lambda texts, longest: texts)
+    parts = [classifiers.data(trend.ENGLISH, seed) for seed in range(3)]
     assert sum(len(part.train) for part in parts) == len({text for part in parts for text in part.train})
     assert parts[0].test == parts[1].test == parts[2].test

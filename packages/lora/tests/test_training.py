@@ -9,8 +9,8 @@ from transformers import BertConfig, BertModel
 from papertest.claims import Run
 from papertest.measure import Silent
 
-from lora.reproduce import training
-from lora.reproduce.training import (
+from lora.reproduce.training import classifiers
+from lora.reproduce.training.classifiers import (
     BIAS,
     FULL,
     HEAD,
@@ -98,10 +98,12 @@ def test_accuracy_is_in_percent_whatever_the_order():
 
 
 def test_what_is_kept_of_a_training(monkeypatch):
-    monkeypatch.setattr(training, "classifier", lambda seed: model())
-    monkeypatch.setattr(training, "data", lambda language, seed, quick: training.Data(EXAMPLES, EXAMPLES, EXAMPLES))
+    monkeypatch.setattr(classifiers, "classifier", lambda seed: model())
+    monkeypatch.setattr(
+        classifiers, "data", lambda language, seed, quick: classifiers.Data(EXAMPLES, EXAMPLES, EXAMPLES)
+    )
     run = Run(0, "cpu", True, {}, Silent().track, lambda run, function, args: function(run, *args))
-    net, kept = training.trained(run, LORA, "English", 0)
+    net, kept = classifiers.trained(run, LORA, "English", 0)
     trainable = sum(p.numel() for p in net.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model().parameters())
     assert kept["trained"] == trainable - 34 and kept["percent"] == pytest.approx(100 * trainable / total)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from papertest.claims import figure
 
-from lora.reproduce.training import BIAS, FULL, HEAD, LAST, lora_name
+from lora.reproduce.training.classifiers import BIAS, FULL, HEAD, LAST, lora_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

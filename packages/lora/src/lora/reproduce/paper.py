@@ -11,7 +11,7 @@ from papertest import Measured, Run, bench, claim
 
 from lora import add_lora
 from lora.reproduce.models import AFTER, ALPHA, MEDIUM, SETTINGS, SMALL, R, Shape, forward, gpt2, merged, with_adapters
-from lora.reproduce.training import step, total_memory
+from lora.reproduce.training.steps import step, total_memory
 
 TRIALS = 60  # of each model and seed; Table 1 has 100
 CALLS = 4  # forward passes in a trial, so that the wait for the device weighs less

@@ -23,7 +23,7 @@ from papertest.threads import one_thread
 
 from lora import add_lora, load_adapter, save_adapter, set_adapter
 from lora.reproduce.models import AFTER, ONLINE, SMALL, THIRD, forward, gpt2, merged, with_adapters
-from lora.reproduce.training import Step, smollm2_ids, smollm2_step, step
+from lora.reproduce.training.steps import Step, smollm2_ids, smollm2_step, step
 
 R, ALPHA = 8, 16
 QUERY_VALUE = ("q_proj", "v_proj")

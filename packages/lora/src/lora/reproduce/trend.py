@@ -14,7 +14,7 @@ from papertest.models import minilm
 
 from lora.reproduce.data import CHINESE, ENGLISH
 from lora.reproduce.models import factors
-from lora.reproduce.training import ALPHA, BIAS, FULL, HEAD, LAST, METHODS, Classifier, lora_name, trained
+from lora.reproduce.training.classifiers import ALPHA, BIAS, FULL, HEAD, LAST, METHODS, Classifier, lora_name, trained
 
 RANKS = (1, 2, 4, 8, 64)  # Table 6
 LORA, WIDE = lora_name("q,v", 8), lora_name("q,v", 64)

@@ -12,7 +12,7 @@ from papertest.threads import one_thread
 
 import lora
 from lora.reproduce.models import QUERY_VALUE, bytes_of, gpt
-from lora.reproduce.training import smollm2_ids, smollm2_step, total_memory
+from lora.reproduce.training.steps import smollm2_ids, smollm2_step, total_memory
 
 CHECKPOINT_R = 4  # Section 4.2: "With r = 4 and only the query and value projection matrices being adapted"
 HALF = 2  # bytes of a number in half precision

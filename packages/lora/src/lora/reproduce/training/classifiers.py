@@ -1,4 +1,4 @@
-"""What is trained: the ways to adapt MiniLM that are compared, one classifier by one of them, and single steps."""
+"""The ways to adapt MiniLM that are compared, and training one classifier on sentences by one of them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from papertest import counting
 from papertest.claims import Run
-from papertest.counting import peak_memory
-from papertest.models import minilm, smollm2
+from papertest.models import minilm
 
 from lora import add_lora
 from lora.reproduce.data import CHINESE, ENGLISH, Text, labelled
@@ -211,52 +210,3 @@ def trained(run: Run, name: str, language: str, seed: int) -> tuple[Classifier, 
     percent = 100 * counting.parameters(model, trainable=True) / whole
     fit(model, METHODS[name], found.train, seed, 1 if run.quick else EPOCHS)
     return model, {"accuracy": accuracy(model, found.test), "trained": count, "percent": percent}
-
-
-# ---------------------------------------------------------------- a training step of a causal language model
-
-
-class Step(NamedTuple):
-    """`run` takes a step: forward, backward, Adam's update."""
-
-    run: Callable[[], None]
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-
-
-def step(model: nn.Module, ids: Int[Tensor, "batch seq"]) -> Step:
-    """Of what the model trains: Adam, and the loss of the next token."""
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-4, fused=True)
-
-    def run() -> None:
-        loss = model(input_ids=ids, labels=ids).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return Step(run, model, optimizer)
-
-
-def total_memory(side: Step, device: str) -> dict[str, int]:
-    """Bytes, after a first step: of the weights, of Adam's states, and the largest sum of both, gradients and
-    activations.
-    """
-    side.run()
-    weights = size(list(side.model.parameters()))
-    states = size([x for state in side.optimizer.state.values() for x in state.values() if isinstance(x, Tensor)])
-    return {"weights": weights, "states": states, "peak": weights + states + peak_memory(side.run, device)}
-
-
-def size(tensors: Sequence[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in {id(t): t for t in tensors}.values())
-
-
-def smollm2_ids(batch: int, length: int, device: str = "cpu") -> Int[Tensor, "batch length"]:
-    """Random tokens of SmolLM2's vocabulary."""
-    return torch.randint(49152, (batch, length), device=device)
-
-
-def smollm2_step(ids: Int[Tensor, "batch seq"], targets: Sequence[str]) -> Step:
-    """A training step of a SmolLM2 of its own, LoRA at r = 8; of all its parameters where no targets are given."""
-    model = smollm2()[0]
-    return step(add_lora(model, targets, 8, 16) if targets else model, ids)
