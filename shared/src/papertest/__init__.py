@@ -4,6 +4,6 @@ A package registers its claims with :func:`claim` and its figures with :func:`fi
 (:mod:`papertest.reproduce`) measures them, judges them by the criteria in `papers/<slug>.toml` and keeps the results.
 """
 
-from papertest.claims import Measured, Run, claim, figure
+from papertest.claims import Measured, Run, Timed, claim, figure
 
-__all__ = ["Measured", "Run", "claim", "figure"]
+__all__ = ["Measured", "Run", "Timed", "claim", "figure"]

@@ -25,10 +25,30 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Timed:
+    """What a claim of tier speed measured: one run of rounds, in each of which every side had its turn.
+
+    rounds: the claim's value in each round, at least `papertest.bench.PAIRS` of them
+    null: in each round, the time of one side over the time of the same side again
+    """
+
+    rounds: Sequence[Value]
+    null: Sequence[Number]
+    details: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+class Unreported(dict[str, "Reported"]):
+    """What `reported` is in a shared run, whose value serves claims that report other things."""
+
+    def __missing__(self, key: str) -> Reported:
+        raise KeyError(f"a shared run cannot read `reported` ({key}): hand it what it needs as an argument")
+
+
+@dataclass(frozen=True)
 class Run:
     """What a claim's function is given: one measurement with one seed on one device.
 
-    reported: the record's entries that the claim reports, by id
+    reported: the record's entries that the claim reports, by id; in a shared run there are none
     progress: wraps an iterable, so that the terminal shows how far it is and the time left
     shared:   `shared(function, *args)` is `function(run, *args)`, computed once for all claims that ask for it with
               the same code, arguments, seed and device, and kept like a result (JSON values in and out)
@@ -37,7 +57,7 @@ class Run:
     seed: int
     device: str
     quick: bool
-    reported: dict[str, Reported]
+    reported: Mapping[str, Reported]
     track: Callable[[Iterable[Any], int | None, str], Iterator[Any]]
     share: Callable[[Run, Callable[..., Any], tuple[Any, ...]], Any]
 
@@ -48,7 +68,7 @@ class Run:
         return self.share(self, function, args)
 
 
-ClaimFunction = Callable[[Run], Value | Measured]
+ClaimFunction = Callable[[Run], Value | Measured | Timed]
 FigureFunction = Callable[[dict[str, Any]], "Figure"]
 
 

@@ -1,24 +1,32 @@
 """Fingerprints: a hash of the code that a claim runs through, read from the source without importing it.
 
 From the claim's function every name it uses is followed to its definition, in this package and in papertest's
-measuring modules, and so on. Docstrings, comments, annotations and layout do not count; other packages do not (their
-versions stand in the result). A module used as an object counts whole.
+measuring modules, and so on; with a definition count the statements of its module that do something when it is imported
+(`register(...)`, `f.defvjp(...)`). Docstrings, comments, annotations and layout do not count; other packages do not
+(their versions stand in the sample). A module used as an object counts whole. A name that cannot be resolved raises.
 """
 
 from __future__ import annotations
 
 import ast
-import hashlib
+import builtins
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from papertest.package import Package
+from papertest.syntax import digest, free, normal
 
-MEASURING = ("bench", "counting", "data", "parity")  # the modules of papertest that make values
+MEASURING = ("bench", "counting", "models", "parity", "threads")  # the modules of papertest that make values
+KNOWN = {*dir(builtins), "__name__", "__file__", "__doc__", "__package__", "__spec__", "__class__", "__path__"}
+WHOLE = ""  # in place of a definition's name: the statements that bind nothing but do something
+
+
+class FingerprintError(RuntimeError):
+    """Code that cannot be followed; the message names the file's module, the name and what to do."""
 
 
 class Module:
@@ -33,18 +41,25 @@ class Module:
 
     @cached_property
     def definitions(self) -> dict[str, list[ast.stmt]]:
-        """Top-level statements by every name that they bind; under "" those that bind none but do something."""
+        """Top-level statements by every name that they bind; under WHOLE those that bind none but do something."""
         found: dict[str, list[ast.stmt]] = {}
         for statement in self.tree.body:
-            if isinstance(statement, ast.Import | ast.ImportFrom):
+            if not _runs(statement):
                 continue
-            if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                names = [statement.name]
-            else:
-                names = [n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
-            for name in names:
+            for name in sorted(_top_level(statement)) or [WHOLE]:
                 found.setdefault(name, []).append(statement)
+            if _acts(statement):
+                found.setdefault(WHOLE, []).append(statement)
         return found
+
+    @cached_property
+    def stars(self) -> list[str]:
+        """The modules from which `from x import *` brings names."""
+        return [
+            self._absolute(node)
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)
+        ]
 
     def imports(self, node: ast.AST) -> dict[str, tuple[str, str | None]]:
         """local name -> (module, name in it, or None for the module itself), for every import under `node`."""
@@ -53,15 +68,17 @@ class Module:
         found: dict[str, tuple[str, str | None]] = {}
         for child in ast.walk(node):
             if isinstance(child, ast.ImportFrom):
-                base = self.parts[: len(self.parts) - child.level + 1] if child.level else []
-                module = ".".join([*base, *([child.module] if child.module else [])])
                 for alias in child.names:
-                    found[alias.asname or alias.name] = (module, alias.name)
+                    found[alias.asname or alias.name] = (self._absolute(child), alias.name)
             elif isinstance(child, ast.Import):
                 for alias in child.names:
                     found[alias.asname or alias.name.split(".")[0]] = (alias.name, None)
         self._imports[node] = found
         return found
+
+    def _absolute(self, node: ast.ImportFrom) -> str:
+        base = self.parts[: len(self.parts) - node.level + 1] if node.level else []
+        return ".".join([*base, *([node.module] if node.module else [])])
 
 
 class Sources:
@@ -70,7 +87,7 @@ class Sources:
     def __init__(self, package: Package) -> None:
         self.package = package
         self._modules: dict[str, Module | None] = {}
-        self._closures: dict[tuple[str, str | None], dict[str, list[str]]] = {}
+        self._closures: dict[tuple[str, str | None], dict[str, list[Any]]] = {}
 
     def module(self, name: str) -> Module | None:
         """The module of this dotted name, None where it is another package's."""
@@ -87,7 +104,13 @@ class Sources:
     @cached_property
     def claims(self) -> dict[str, tuple[str, str]]:
         """Claim id -> (module, function), from the `@claim("id")` decorators in the claim files."""
-        return {args[0]: where for where, args in self._decorated("claim")}
+        found: dict[str, tuple[str, str]] = {}
+        for where, (claim, *_) in self._decorated("claim"):
+            if claim in found:
+                both = " and ".join(f"{module}.{name}" for module, name in (found[claim], where))
+                raise FingerprintError(f'@claim("{claim}") stands on two functions, {both}: a claim has one')
+            found[claim] = where
+        return found
 
     @cached_property
     def figures(self) -> dict[str, tuple[tuple[str, str], list[str]]]:
@@ -120,41 +143,64 @@ class Sources:
                         found.append(((name, statement.name), arguments))
         return found
 
-    def closure(self, module: str, name: str | None) -> dict[str, list[str]]:
-        """Every definition that `name` of `module` runs through: "module:name" -> its normalised source."""
+    def closure(self, module: str, name: str | None) -> dict[str, list[Any]]:
+        """Every definition that `name` of `module` runs through: "module:name" -> its normal form."""
         if (module, name) in self._closures:
             return self._closures[module, name]
-        seen: dict[str, list[str]] = {}
+        seen: dict[str, list[Any]] = {}
+        looked: set[tuple[str, str | None]] = set()
         todo: list[tuple[str, str | None]] = [(module, name)]
         while todo:
-            where, what = todo.pop()
+            where, what = place = todo.pop()
             source = self.module(where)
-            key = f"{where}:{what or ''}"
-            if source is None or key in seen:
+            if source is None or place in looked:
                 continue
+            looked.add(place)
+            key = f"{where}:{'*' if what is None else what}"
             if what is None:
-                statements: list[ast.stmt] = source.tree.body
-            elif what in source.definitions:
-                statements = source.definitions[what]
-            elif (target := source.imports(source.tree).get(what)) is not None:
+                statements = [s for s in source.tree.body if _runs(s)]
+            elif what == WHOLE or what in source.definitions:
+                statements = source.definitions.get(what, [])
+            else:
                 seen[key] = []
-                todo.append(self._target(*target))
+                todo.append(self._origin(source, what))
                 continue
-            else:  # a submodule, or a name made in a way that the source does not show
-                todo.append((f"{where}.{what}", None))
-                continue
-            seen[key] = [_normal(statement) for statement in statements]
-            outer = source.imports(source.tree)
+            if statements or what != WHOLE:
+                seen[key] = [_normal(statement) for statement in statements]
+            todo += [(where, WHOLE), *((parent, WHOLE) for parent in _parents(where))]
             for statement in statements:
-                local = outer | source.imports(statement)
-                for node in ast.walk(_bare(statement)):
-                    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-                        if node.id in source.definitions:
-                            todo.append((where, node.id))
-                        elif node.id in local:
-                            todo.append(self._target(*local[node.id]))
+                todo += self._uses(source, statement)
         self._closures[module, name] = seen  # only now: a file that cannot be parsed must leave no part of it
         return seen
+
+    def _uses(self, source: Module, statement: ast.stmt) -> Iterator[tuple[str, str | None]]:
+        """Where the names that a statement reads come from."""
+        local = source.imports(source.tree)
+        for name in sorted(free(statement)):
+            if name in source.definitions:
+                yield source.name, name
+            elif name in local:
+                yield self._target(*local[name])
+            elif name not in KNOWN:
+                yield self._origin(source, name)
+        for target in source.imports(statement).values():  # imports inside of a function
+            yield self._target(*target)
+
+    def _origin(self, source: Module, name: str) -> tuple[str, str | None]:
+        """Where a name that the module does not define comes from; FingerprintError where nothing shows it."""
+        imported = source.imports(source.tree)
+        if name in imported:
+            return self._target(*imported[name])
+        if self.module(f"{source.name}.{name}") is not None:
+            return f"{source.name}.{name}", None
+        for star in source.stars:
+            other = self.module(star)
+            if other is None:
+                return star, name  # of another package, whose version stands in the sample
+            if name in other.definitions or name in other.imports(other.tree):
+                return star, name
+        raise FingerprintError(f"{source.name}: nothing in the source shows what `{name}` is, so a change of it would "
+                               "go unseen: define or import it by name")  # fmt: skip
 
     def _target(self, module: str, name: str | None) -> tuple[str, str | None]:
         """Follow `from package import submodule` to the submodule."""
@@ -165,50 +211,75 @@ class Sources:
 
 def of_claim(sources: Sources, claim: str) -> str:
     """The fingerprint of a claim: its code's closure, and what its record says of value, tier and criterion."""
-    record = sources.package.record
-    entry = record.claims[claim]
-    stated = {
-        "reported": {i: record.reported[i].model_dump(include={"value", "unit", "columns"}) for i in entry.reports},
-        "claim": [entry.tier, str(entry.accept), entry.runs, entry.needs],
-    }
-    return of_code(sources, *sources.claims[claim], json.dumps(stated, sort_keys=True, default=str))
+    return of_code(sources, *sources.claims[claim], stated(sources.package, claim))
+
+
+def stated(package: Package, claim: str) -> str:
+    """What of the record a measurement and its verdict depend on."""
+    entry = package.record.claims[claim]
+    reported = {i: package.record.reported[i].model_dump(include={"value", "unit", "columns"}) for i in entry.reports}
+    said = {"reported": reported, "claim": [entry.tier, str(entry.accept), entry.runs, entry.needs]}
+    return json.dumps(said, sort_keys=True, default=str)
 
 
 def of_code(sources: Sources, module: str, name: str, extra: str = "") -> str:
     """16 hexadecimal digits: SHA-256 of the closure of `module:name`, and of `extra`."""
-    closure = sources.closure(module, name)
-    text = json.dumps([sorted(closure.items()), extra])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-class _Strip(ast.NodeTransformer):
-    """Drops what does not run: docstrings, annotations."""
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.returns = None
-        return self._body(node)
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        return self._body(node)
-
-    def visit_arg(self, node: ast.arg) -> ast.AST:
-        node.annotation = None
-        return node
-
-    def _body(self, node: ast.FunctionDef | ast.ClassDef) -> ast.AST:
-        if ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-        return self.generic_visit(node)
+    return digest([sorted(sources.closure(module, name).items()), extra])
 
 
 @cache
-def _bare(statement: ast.stmt) -> ast.stmt:
-    copy = ast.parse(ast.unparse(statement)).body[0]
-    return _Strip().visit(copy)
+def _normal(statement: ast.stmt) -> Any:
+    return normal(statement)
+
+
+def _parents(module: str) -> list[str]:
+    """The packages that importing a module imports."""
+    parts = module.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts))]
+
+
+def _runs(statement: ast.stmt) -> bool:
+    """Whether a top-level statement counts: not imports (what they bring is followed), docstrings, what is for types."""
+    if isinstance(statement, ast.If) and not statement.orelse and isinstance(statement.test, ast.Name):
+        return statement.test.id != "TYPE_CHECKING"
+    words = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    return not words and not isinstance(statement, ast.Import | ast.ImportFrom | ast.Pass)
 
 
 @cache
-def _normal(statement: ast.stmt) -> str:
-    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-        return ""
-    return ast.unparse(_bare(statement))
+def _top_level(statement: ast.stmt) -> frozenset[str]:
+    """The names that a top-level statement binds in its module: not those inside of functions, classes, lambdas."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return frozenset([statement.name])
+    names: set[str] = set()
+    todo: list[ast.AST] = [statement]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name.split(".")[0] for alias in node.names if alias.name != "*"}
+        elif not isinstance(node, ast.Lambda):
+            todo += ast.iter_child_nodes(node)
+    return frozenset(names)
+
+
+def _acts(statement: ast.stmt) -> bool:
+    """Whether a statement that also binds names does something else when it is imported: a call on its own, inside."""
+    if isinstance(statement, ast.If | ast.Try | ast.With | ast.For | ast.While):
+        return any(
+            isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Call) for inner in _statements(statement)
+        )
+    return False
+
+
+def _statements(statement: ast.stmt) -> Iterator[ast.stmt]:
+    """The statements inside of a compound one that run on import."""
+    for child in ast.iter_child_nodes(statement):
+        if isinstance(child, ast.stmt) and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield child
+            yield from _statements(child)
+        elif isinstance(child, ast.ExceptHandler):
+            yield from (inner for inner in child.body)

@@ -11,16 +11,17 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
 from papertest import files, fingerprint, store
-from papertest.claims import Measured, Run
+from papertest.claims import Measured, Run, Timed, Unreported
 from papertest.fingerprint import Sources
 from papertest.package import Package
 from papertest.store import Result, Sample, Store
@@ -52,9 +53,11 @@ class ClaimFailed(RuntimeError):
 class Measurer:
     """Measures claims of one package, with what is kept taken from the store.
 
-    seed: the first seed (a trend claim takes the next ones too)
+    seed: the first seed (a claim with several takes the next ones too)
     device: "cpu" or "cuda" for every claim; None: each claim where it belongs
     quick: fewer steps and one seed, kept apart, never recorded
+    committed: recorded results whose samples count as kept where they are still valid (for `--record`)
+    state: where samples are kept; by default the reader's own
     """
 
     package: Package
@@ -62,13 +65,16 @@ class Measurer:
     seed: int = 0
     device: str | None = None
     quick: bool = False
+    committed: dict[str, Result] = field(default_factory=dict[str, Result])
+    state: Path | None = None
     store: Store = field(init=False)
     sources: Sources = field(init=False)
     fresh: bool = field(default=False, init=False)  # after `forget`: only the shared runs in `made` count
     made: set[str] = field(default_factory=set[str], init=False)
+    _nested: float = field(default=0.0, init=False)  # seconds of shared runs inside of what is being timed
 
     def __post_init__(self) -> None:
-        self.store = Store(self.package, self.screen.say)
+        self.store = Store(self.state or self.package.state, self.screen.say)
         self.sources = Sources(self.package)
 
     def device_of(self, claim: str) -> str:
@@ -88,58 +94,111 @@ class Measurer:
         runs = 1 if self.quick else self.package.record.claims[claim].runs
         return list(range(self.seed, self.seed + runs))
 
-    def kept(self, claim: str) -> list[Sample | None]:
-        """The sample of each seed that is already there."""
+    def kept(self, claim: str, seed: int) -> Sample | None:
+        """The sample of a seed that is there and may be used: the same code, record, data, device and libraries.
+
+        Says why where one is there and may not. A time counts on the machine alone where it was measured.
+        """
         mark, device = fingerprint.of_claim(self.sources, claim), self.device_of(claim)
-        return [self.store.sample(claim, seed, device, self.quick, mark) for seed in self.seeds(claim)]
+        sample, why = self.store.sample(claim, seed, device, self.quick), None
+        if sample is not None and (why := self._stale(sample, mark)) is None:
+            return sample
+        if (known := self._committed(claim, seed, device)) is not None:
+            if (reason := self._stale(known, mark)) is None:
+                return known
+            why = f"the recorded one: {reason}" if sample is None else why
+        elif sample is None:
+            return None
+        self.store.warn(f"{claim} is measured again: {why}")
+        return None
+
+    def _committed(self, claim: str, seed: int, device: str) -> Sample | None:
+        result = self.committed.get(claim)
+        if result is None or self.quick or self.fresh:
+            return None
+        found = [kept for kept in result.kept if (kept.seed, kept.device) == (seed, device)]
+        head: dict[str, Any] = {"claim": claim, "quick": False, "fingerprint": result.fingerprint}
+        return Sample(**head, **found[0].model_dump()) if found else None
+
+    def _stale(self, sample: Sample, mark: str) -> str | None:
+        """Why a sample may not be used, None where it may."""
+        if sample.fingerprint != mark:
+            return "its code, record or data have changed"
+        here = versions()
+        for library in store.LIBRARIES:
+            if sample.versions.get(library) != here.get(library):
+                return (
+                    f"{library} was {sample.versions.get(library, 'not there')}, and is {here.get(library, 'not')} here"
+                )
+        timed = self.package.record.claims[sample.claim].tier == "speed"
+        if timed and sample.machine != (machine_here := machine(sample.device)):
+            return f"a time counts on its own machine, {sample.machine}, and this is {machine_here}"
+        return None
 
     def forget(self, claim: str) -> None:
         self.fresh = True
-        for sample in self.kept(claim):
+        for seed in self.seeds(claim):
+            sample = self.store.sample(claim, seed, self.device_of(claim), self.quick)
             if sample is not None:
                 self.store.drop(sample)
 
-    def measure(self, claim: str) -> Result:
-        """The claim's result, measuring what is missing. ClaimFailed where its code raises."""
+    def measure(
+        self, claim: str, verdicts: Mapping[str, str], seeds: list[int] | None = None,
+        after: Callable[[Result], None] | None = None,
+    ) -> Result:  # fmt: skip
+        """The claim's result, measuring what is missing. ClaimFailed where its code raises.
+
+        verdicts: of the other claims, for its controls
+        seeds: some of `self.seeds` in place of all
+        after: is given the result so far after each sample that was measured
+        """
         mark = fingerprint.of_claim(self.sources, claim)
         if (why := self.lacks(claim)) is not None:
             return store.not_run(self.package, claim, why, mark)
-        samples = [
-            sample or self._sample(claim, seed, mark)
-            for seed, sample in zip(self.seeds(claim), self.kept(claim), strict=True)
-        ]
+        samples: list[Sample] = []
+        seeds = self.seeds(claim) if seeds is None else seeds
+        kept = {seed: self.kept(claim, seed) for seed in seeds}
+        for seed in seeds:
+            sample = kept[seed]
+            if sample is None:
+                samples.append(self._sample(claim, seed, mark))
+                if after is not None:
+                    others = [each for i, each in kept.items() if each is not None and i > seed]
+                    after(self._result(claim, [*samples, *others], mark, verdicts))
+            else:
+                samples.append(sample)
+        return self._result(claim, samples, mark, verdicts)
+
+    def _result(self, claim: str, samples: list[Sample], mark: str, verdicts: Mapping[str, str]) -> Result:
         try:
-            return store.result(self.package, claim, samples)
+            return store.result(self.package, claim, samples, mark, verdicts)
         except ValueError as error:
             raise ClaimFailed(f"{claim}: {error}") from None
 
     def _sample(self, claim: str, seed: int, mark: str) -> Sample:
-        device = self.device_of(claim)
         with self.alone():
-            kept = self.store.sample(claim, seed, device, self.quick, mark)  # another run may have made it meanwhile
+            kept = self.kept(claim, seed)  # another run may have made it meanwhile
             if kept is not None:
                 return kept
-            sample = self._run(claim, seed, device, mark)
+            sample = self._run(claim, seed, self.device_of(claim), mark)
             self.store.keep(sample)
             return sample
 
     def _run(self, claim: str, seed: int, device: str, mark: str) -> Sample:
-        shared: list[str] = []
+        shared: dict[str, float] = {}
         reports = self.package.record.claims[claim].reports
         reported = {i: self.package.record.reported[i] for i in reports}
         run = Run(seed, device, self.quick, reported, self.screen.track, self._sharing(shared))
         try:
             function = self.sources.function(claim)
             seed_all(seed)
-            start = time.perf_counter()
+            self._nested, start = 0.0, time.perf_counter()
             measured = function(run)
-            seconds = time.perf_counter() - start
-            if not isinstance(measured, Measured):
-                measured = Measured(measured)
-            value, details = files.finite([measured.value, measured.details])  # now as it will be read again
-            files.checksum([value, details])  # TypeError where it is not JSON, such as an array
+            seconds = time.perf_counter() - start - self._nested
+            value, rounds, null, details = self._values(measured)
+            files.checksum([value, rounds, null, details])  # TypeError where it is not JSON, such as an array
         except Exception as error:
-            log = self.package.state / "errors" / f"{claim}.txt"
+            log = (self.state or self.package.state) / "errors" / f"{claim}.txt"
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text(traceback.format_exc(), "utf-8")
             raise ClaimFailed(f"{claim}: {type(error).__name__}: {error} (traceback: {log})") from error
@@ -150,24 +209,44 @@ class Measurer:
             quick=self.quick,
             fingerprint=mark,
             value=value,
+            rounds=rounds,
+            null=null,
             details=details,
-            seconds=round(seconds, 3),
+            seconds=round(max(0.0, seconds), 3),
             machine=machine(device),
             versions=versions(),
             shared=shared,
         )
 
-    def _sharing(self, used: list[str]) -> Callable[[Run, Callable[..., Any], tuple[Any, ...]], Any]:
+    @staticmethod
+    def _values(measured: Any) -> list[Any]:
+        """Value, rounds, null comparison and details, as they will be read again."""
+        if isinstance(measured, Timed):
+            rounds, null = list(measured.rounds), list(measured.null)
+            if not rounds or not null:
+                raise ValueError("papertest.Timed needs rounds, and a null comparison")
+            return files.finite([None, rounds, null, measured.details])
+        if not isinstance(measured, Measured):
+            measured = Measured(measured)
+        return files.finite([measured.value, None, None, measured.details])
+
+    def _sharing(self, used: dict[str, float]) -> Callable[[Run, Callable[..., Any], tuple[Any, ...]], Any]:
         def share(run: Run, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-            setting = f"{args!r} {run.seed} {run.device} {run.quick}"
+            here = {library: version for library, version in versions().items() if library in store.LIBRARIES}
+            setting = f"{args!r} {run.seed} {run.device} {run.quick} {here}"
             key = fingerprint.of_code(self.sources, function.__module__, function.__name__, setting)
-            used.append(key)
             kept = None if self.fresh and key not in self.made else self.store.shared(key)
             if kept is None:
                 seed_all(run.seed)
-                kept = [files.finite(function(run, *args))]
-                self.store.keep_shared(key, kept[0])
+                outer, start = self._nested, time.perf_counter()
+                self._nested = 0.0
+                value = files.finite(function(replace(run, reported=Unreported()), *args))
+                elapsed = time.perf_counter() - start
+                kept = value, round(elapsed - self._nested, 3)
+                self._nested = outer + elapsed
+                self.store.keep_shared(key, *kept)
                 self.made.add(key)
+            used[key] = kept[1]
             seed_all(run.seed)  # what follows draws the same numbers whether the run was kept or made
             return kept[0]
 
@@ -175,9 +254,10 @@ class Measurer:
 
     @contextmanager
     def alone(self) -> Generator[None]:
-        """One measurement at a time in a checkout: two at once would disturb each other's times."""
-        self.package.state.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.package.state / "lock")
+        """One measurement at a time in a checkout, of whichever paper: two at once would disturb each other's times."""
+        folder = self.state or self.package.states
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / "lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -208,6 +288,7 @@ def has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
+@cache
 def machine(device: str) -> str:
     """The hardware in words: what a time was measured on."""
     if device == "cuda":
@@ -223,6 +304,7 @@ def machine(device: str) -> str:
     return f"{name}, {cores} cores"
 
 
+@cache
 def versions() -> dict[str, str]:
     """The versions that a number may depend on."""
     found = {"python": platform.python_version(), "system": platform.system()}

@@ -55,17 +55,21 @@ class Package:
         return self.home / "figures" if self.home else None
 
     @property
+    def states(self) -> Path:
+        """The folder that holds the states of all packages of a checkout, or of all that are installed alone."""
+        return self.checkout / ".papertest" if self.checkout else Path(platformdirs.user_state_dir("papertest"))
+
+    @property
     def state(self) -> Path:
         """Where the reader's own measurements are kept."""
-        if self.checkout:
-            return self.checkout / ".papertest" / self.slug
-        return Path(platformdirs.user_state_dir("papertest")) / self.slug
+        return self.states / self.slug
 
     @cached_property
     def record(self) -> Record:
+        """`papers/<slug>.toml` of the checkout, or the copy that the package's wheel carries."""
         if self.checkout:
             return records.load(self.checkout / "papers" / f"{self.slug}.toml")
-        return records.load(Path(__file__).parent / "papers" / f"{self.slug}.toml")
+        return records.load(self.code / "record.toml", f"{self.module}/record.toml")
 
     @property
     def claim_files(self) -> list[Path]:

@@ -6,15 +6,22 @@ import difflib
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from papertest import accept as acceptance
-from papertest.accept import Value
+from papertest.accept import Scale, Value
+from papertest.arithmetic import Computed, compute
 
 Text = Annotated[str, Field(min_length=1)]
-Tier = Literal["exact", "trend", "paper"]
+Chinese = Annotated[str, Field(min_length=1, pattern="[一-鿿]")]
+Title = Annotated[str, Field(min_length=1, max_length=60)]
+ChineseTitle = Annotated[str, Field(min_length=1, max_length=60, pattern="[一-鿿]")]
+Tier = Literal["exact", "printed", "trend", "speed", "paper"]
+TIERS: tuple[Tier, ...] = ("exact", "printed", "trend", "speed", "paper")
+SEEDED = ("trend", "paper")  # measured once per seed
+COMPUTED = ("exact", "printed")  # computed: never undecided, recomputed by ci/check
 
 
 class RecordError(ValueError):
@@ -26,22 +33,33 @@ class _Table(BaseModel):
 
 
 class Paper(_Table):
-    """`[paper]`: the citation."""
+    """`[paper]`: the citation. A paper that is not on arXiv has a `url`."""
 
     title: Text
     authors: list[Text]
     year: int
-    arxiv: Text
+    arxiv: Text | None = None
     bibtex: Text
     url: Text | None = None
+
+    @model_validator(mode="after")
+    def _found_somewhere(self) -> Paper:
+        if self.arxiv is None and self.url is None:
+            raise ValueError("needs `arxiv`, or `url` where the paper is not on arXiv")
+        return self
+
+    @property
+    def link(self) -> str:
+        return f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else str(self.url)
 
 
 class Reported(_Table):
     """`[reported.<id>]`: one number, row or curve that the paper states; a transcription, never changed to fit."""
 
     where: Text
+    where_zh: Chinese | None = None
     what: Text
-    what_zh: Text
+    what_zh: Chinese
     value: Value
     unit: Text
     setting: Text
@@ -53,33 +71,79 @@ class Reported(_Table):
 class Claim(_Table):
     """`[claims.<id>]`: what we check, and the criterion that was fixed before the first measurement."""
 
+    title: Title
+    title_zh: ChineseTitle
     what: Text
-    what_zh: Text
+    what_zh: Chinese
     reports: Annotated[list[Text], Field(min_length=1)]
     tier: Tier
+    unit: Text
+    paper: Text | dict[str, Text] | None = None
     accept: Annotated[Any, AfterValidator(acceptance.parse)]
+    scale: Any = None
     why: Text
-    seeds: Annotated[int, Field(ge=3)] = 3
+    why_zh: Chinese
+    seeds: Annotated[int, Field(ge=3)] | None = None
+    controls: list[Text] = []
     needs: Literal["cuda"] | None = None
     cost: Text | None = None
+    by: Literal["us"] | None = None
+    earlier: Text | None = None
+    earlier_zh: Chinese | None = None
+
+    @field_validator("scale", mode="before")
+    @classmethod
+    def _parsed_scale(cls, scale: Any) -> Any:
+        return acceptance.parse_scale(scale)
 
     @field_validator("cost")
     @classmethod
     def _cost_in_gpu_hours(cls, cost: str | None) -> str | None:
-        if cost is not None and "GPU-hour" not in cost:
-            raise ValueError(f"must be in GPU-hours, such as '0.1 GPU-hours', not {cost!r}")
+        if cost is not None and not re.match(r"\d+(\.\d+)? GPU-hours", cost):
+            raise ValueError(f"must begin with GPU-hours, such as '0.1 GPU-hours', not {cost!r}")
         return cost
 
     @model_validator(mode="after")
-    def _paper_scale(self) -> Claim:
+    def _fits_its_tier(self) -> Claim:
         if (self.tier == "paper") != (self.needs is not None and self.cost is not None):
             raise ValueError("a claim of tier `paper`, and only such a one, states `needs` and `cost`")
+        if self.seeds is not None and self.tier not in SEEDED:
+            raise ValueError(f"`seeds` is for the tiers {' and '.join(SEEDED)}, and this is {self.tier}")
+        if self.controls and self.tier in COMPUTED:
+            raise ValueError(f"`controls` is for what is measured; a claim of tier {self.tier} is never undecided")
+        if self.by == "us" and self.tier == "printed":
+            raise ValueError('`by = "us"` is for what we measure, and a printed sum is the paper\'s')
+        if (self.earlier is None) != (self.earlier_zh is None):
+            raise ValueError("`earlier` and `earlier_zh` go together")
+        accept: acceptance.Accept = self.accept
+        tables: list[tuple[str, Any]] = [("paper", self.paper), ("scale", self.scale)]
+        for key, table in tables:
+            if (
+                isinstance(table, dict)
+                and isinstance(accept, dict)
+                and (unknown := set(cast("dict[str, Any]", table)) - set(accept))
+            ):
+                raise ValueError(f"`{key}` has the part `{min(unknown)}`, which `accept` has not"
+                                 f"{nearest(min(unknown), accept)}")  # fmt: skip
         return self
 
     @property
     def runs(self) -> int:
-        """How many seeds it is measured with: one for an exact claim, `seeds` otherwise."""
-        return 1 if self.tier == "exact" else self.seeds
+        """How many measurements it takes: one per seed, or one in all."""
+        return (self.seeds or 3) if self.tier in SEEDED else 1
+
+    @property
+    def scales(self) -> dict[str, Scale]:
+        """The scale of each part that has its own, and under "" that of the others."""
+        usual: Scale = "log" if self.tier == "speed" else "linear"
+        if self.scale is None:
+            return {"": usual}
+        return {"": usual, **self.scale} if isinstance(self.scale, dict) else {"": self.scale}
+
+    @property
+    def compares(self) -> bool:
+        """Whether a criterion compares with the paper's value."""
+        return any(c.kind in acceptance.COMPARES for c in _criteria(self.accept))
 
 
 class Record(_Table):
@@ -100,14 +164,35 @@ class Record(_Table):
             table |= {f"{i}: {k}": v for k, v in value.items()} if isinstance(value, dict) else {i: value}
         return table
 
+    def paper_value(self, claim: str) -> Value | None:
+        """The paper's own value of the measured quantity, in the measured shape; None where the paper has none."""
+        computed = self.computed(claim)
+        if isinstance(computed, dict):
+            return cast("Value", {part: each.value for part, each in computed.items()})
+        return computed.value if computed is not None else None
 
-def load(path: Path) -> Record:
+    def computed(self, claim: str) -> Computed | dict[str, Computed] | None:
+        """The same with how each part comes about: 5.29 / 4.92."""
+        entry = self.claims[claim]
+        text = entry.paper
+        if text is None:
+            text = f"{{{entry.reports[0]}}}" if entry.compares else None
+        if isinstance(text, dict):
+            return {part: compute(each, self.reported) for part, each in text.items()}
+        return compute(text, self.reported) if text is not None else None
+
+    def where(self, claim: str) -> str:
+        """The places in the paper, each once."""
+        return "; ".join(dict.fromkeys(self.reported[i].where for i in self.claims[claim].reports))
+
+
+def load(path: Path, name: str = "") -> Record:
     """Read and validate a record; RecordError names file, table and key in one line."""
-    name = f"papers/{path.name}"
+    name = name or f"papers/{path.name}"
     try:
         raw = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise RecordError(f"{name}: there is no such record; `papers/` holds one .toml file a paper") from None
+        raise RecordError(f"{name}: there is no such record; `papers/` holds one .toml file per paper") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecordError(f"{name}: not TOML: {error}") from None
     try:
@@ -118,17 +203,56 @@ def load(path: Path) -> Record:
         for i in ids:
             if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", i):
                 raise RecordError(f"{name}: [{table}.{i}]: an id is lower-case words joined by '-'")
+    titles: dict[str, str] = {}
     for i, claim in record.claims.items():
-        for reported in claim.reports:
-            if reported not in record.reported:
-                hint = nearest(reported, record.reported)
-                raise RecordError(f"{name}: [claims.{i}] reports: there is no [reported.{reported}]{hint}")
-        accept: acceptance.Accept = claim.accept
-        criteria = list(accept.values()) if isinstance(accept, dict) else [accept]
-        if len(claim.reports) > 1 and any(c.kind in acceptance.COMPARES for c in criteria):
-            raise RecordError(f"{name}: [claims.{i}] accept: a criterion that compares with the paper's value "
-                              "needs exactly one id in `reports`")  # fmt: skip
+        for title in (claim.title, claim.title_zh):
+            if title in titles:
+                raise RecordError(f"{name}: [claims.{i}] title: [claims.{titles[title]}] has the same")
+            titles[title] = i
+        if problem := _problem(record, i, claim):
+            raise RecordError(f"{name}: [claims.{i}] {problem}")
     return record
+
+
+def _problem(record: Record, i: str, claim: Claim) -> str | None:
+    """What is wrong with a claim in its record: `key: what`."""
+    for reported in claim.reports:
+        if reported not in record.reported:
+            return f"reports: there is no [reported.{reported}]{nearest(reported, record.reported)}"
+    if claim.compares and claim.paper is None and len(claim.reports) > 1:
+        return ("accept: a criterion that compares with the paper's value needs exactly one id in `reports`, "
+                "or `paper`")  # fmt: skip
+    try:
+        value = record.paper_value(i)
+    except ValueError as error:
+        return f"paper: {error}"
+    try:
+        parts = set(acceptance.leaves(value)) if value is not None else set[str]()
+    except ValueError as error:
+        return f"paper: {error}"
+    accept: acceptance.Accept = claim.accept
+    if isinstance(accept, dict):
+        if claim.paper is not None and (unknown := parts - set(accept)):
+            return f"paper: has the part {min(unknown) or 'of a single number'!r}, which `accept` has not"
+        lacking = [n for n, c in accept.items() if c.kind in acceptance.COMPARES and n not in parts]
+        if lacking:
+            return f"paper: lacks the part `{lacking[0]}`, which `accept` compares with it"
+    for control in claim.controls:
+        if control not in record.claims:
+            return f"controls: there is no [claims.{control}]{nearest(control, record.claims)}"
+    todo, seen = list(claim.controls), set[str]()
+    while todo:  # a claim that is its own control, directly or round a corner
+        control = todo.pop()
+        if control == i:
+            return f"controls: `{i}` would be its own control"
+        if control in record.claims and control not in seen:
+            seen.add(control)
+            todo += record.claims[control].controls
+    return None
+
+
+def _criteria(accept: acceptance.Accept) -> list[acceptance.Criterion]:
+    return list(accept.values()) if isinstance(accept, dict) else [accept]
 
 
 def nearest(word: str, known: Any) -> str:
@@ -150,4 +274,7 @@ def _line(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{table} lacks the key `{(rest or path)[0]}`"
     key = f" {rest[0]}" if rest else ""
-    return f"{table}{key}: {first['msg'].removeprefix('Value error, ')}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "string_pattern_mismatch":
+        message = f"must be in Chinese, not {first['input']!r}"
+    return f"{table}{key}: {message}"

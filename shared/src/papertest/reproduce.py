@@ -1,30 +1,40 @@
 """The command `reproduce` of every package: measure the paper's claims here, beside what the paper reports.
 
-Exit code 0: every verdict as recorded; 1: a verdict differs, or a claim's code failed; 2: bad usage, a broken record,
-or a place that cannot be written; 130: interrupted.
+Exit code 0: nothing contradicts the record; 1: a claim is reproduced where the record says not reproduced or the other
+way round, or a claim's code failed; 2: bad usage, a broken record, or a place that cannot be written; 130: interrupted.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from papertest import drawing, files, records, store, tables
+from papertest.accept import estimate, leaves
 from papertest.data import DataError
+from papertest.fingerprint import FingerprintError
 from papertest.measure import ClaimFailed, Measurer, has_cuda
 from papertest.package import Package
-from papertest.records import RecordError
-from papertest.screen import Terminal, differs
+from papertest.records import COMPUTED, SEEDED, TIERS, RecordError
+from papertest.screen import Line, Terminal
 from papertest.store import Result
+
+UNKNOWN = 60.0  # seconds that a claim is taken to cost before it was ever measured
 
 
 class Tier(StrEnum):
     exact = "exact"
+    printed = "printed"
     trend = "trend"
+    speed = "speed"
     paper = "paper"
 
 
@@ -37,6 +47,17 @@ class Problem(Exception):
     """Ends the command with exit code 2 and this one line."""
 
 
+@dataclass(frozen=True)
+class Options:
+    """What the command line asked for."""
+
+    minutes: float = 10
+    full: bool = False
+    fresh: bool = False
+    as_json: bool = False
+    record: bool = False
+
+
 def run(slug: str) -> None:
     """The entry point of package `slug`: parse the command line, measure, print, exit."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -44,8 +65,15 @@ def run(slug: str) -> None:
     @app.command(help=f"Reproduce the claims of {slug}: measure them here and print them beside the paper's numbers.")
     def reproduce(
         list_: Annotated[bool, typer.Option("--list", help="List the claims and measure nothing.")] = False,
+        show: Annotated[
+            str | None, typer.Option(metavar="ID", help="All about one claim: criterion, samples, history.")
+        ] = None,
         only: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this claim (repeatable).")] = None,
         tier: Annotated[Tier | None, typer.Option(help="Only the claims of this tier.")] = None,
+        minutes: Annotated[
+            float, typer.Option(help="About how long to measure: one seed per trend claim, as many as fit.", min=0)
+        ] = 10,
+        full: Annotated[bool, typer.Option("--full", help="Measure every seed and judge afresh.")] = False,
         fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what was already measured.")] = False,
         quick: Annotated[
             bool, typer.Option("--quick", help="Fewer steps and one seed; marked as quick, never recorded.")
@@ -54,15 +82,18 @@ def run(slug: str) -> None:
             Device | None, typer.Option(help="Where to run; by default where each claim belongs.")
         ] = None,
         seed: Annotated[int, typer.Option(help="The first seed; another than 0 is never recorded.", min=0)] = 0,
-        as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects, one a claim.")] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects, one per claim.")] = False,
         record: Annotated[
             bool,
-            typer.Option("--record", help="Maintainers: write results/, figures/ and the tables of the write-ups."),
+            typer.Option("--record", help="Maintainers: measure what is missing, write results/, figures/ and tables."),
         ] = False,
     ) -> None:
         terminal = Terminal()
         try:
             package = Package.find(slug)
+            if show is not None:
+                _show(terminal, package, show, as_json)
+                return
             chosen = _choose(package, only or [], tier)
             if record and (quick or seed != 0):
                 raise Problem("--record takes full runs from seed 0: drop --quick and --seed")
@@ -73,10 +104,17 @@ def run(slug: str) -> None:
                 return
             if device is Device.cuda and not has_cuda():
                 raise Problem("--device cuda: this machine has no CUDA device that torch can use; accepted here: cpu")
-            measurer = Measurer(package, terminal, seed, str(device) if device else None, quick)
-            raise typer.Exit(_reproduce(terminal, measurer, chosen, fresh, as_json, record))
-        except (Problem, RecordError, DataError, tables.MarkerError) as problem:
+            options = Options(minutes, full or bool(only) or record or quick, fresh, as_json, record)
+            known = store.recorded(package, terminal.say)
+            measurer = Measurer(
+                package, terminal, seed, str(device) if device else None, quick, known if record else {}
+            )
+            raise typer.Exit(_Reproduction(terminal, measurer, known, options).run(chosen))
+        except (Problem, RecordError, FingerprintError, DataError, tables.MarkerError) as problem:
             _fail(terminal, str(problem))
+        except BrokenPipeError:  # whoever reads us has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
         except OSError as error:
             _fail(terminal, f"cannot write {error.filename}: {error.strerror}")
 
@@ -88,11 +126,10 @@ def _choose(package: Package, only: list[str], tier: Tier | None) -> list[str]:
     for name in only:
         if name not in claims:
             raise Problem(f"--only {name}: there is no such claim{records.nearest(name, claims)}")
-    order = ["exact", "trend", "paper"]
     chosen = [i for i, c in claims.items() if (not only or i in only) and (tier is None or c.tier == tier)]
     if not chosen:
         raise Problem(f"none of the chosen claims is of tier {tier}")
-    return sorted(chosen, key=lambda i: order.index(claims[i].tier))
+    return sorted(chosen, key=lambda i: TIERS.index(claims[i].tier))
 
 
 def _list(terminal: Terminal, package: Package, chosen: list[str], as_json: bool) -> None:
@@ -100,96 +137,240 @@ def _list(terminal: Terminal, package: Package, chosen: list[str], as_json: bool
         terminal.claims(package, chosen)
         return
     claims = package.record.claims
-    where = {i: [package.record.reported[r].where for r in claims[i].reports] for i in chosen}
     _print_json(
-        [{"id": i, "tier": claims[i].tier, "where": "; ".join(where[i]), "what": claims[i].what} for i in chosen]
-    )
+        [
+            {"id": i, "tier": claims[i].tier, "by": claims[i].by, "title": claims[i].title,
+             "where": package.record.where(i), "what": claims[i].what}
+            for i in chosen
+        ]
+    )  # fmt: skip
 
 
-def _reproduce(
-    terminal: Terminal, measurer: Measurer, chosen: list[str], fresh: bool, as_json: bool, record: bool
-) -> int:
-    package = measurer.package
-    if missing := [i for i in chosen if i not in measurer.sources.claims]:
-        raise Problem(f"papers/{package.slug}.toml: [claims.{missing[0]}] is measured nowhere: "
-                      f'no @claim("{missing[0]}") in {package.module}.reproduce')  # fmt: skip
+def _show(terminal: Terminal, package: Package, claim: str, as_json: bool) -> None:
+    if claim not in package.record.claims:
+        raise Problem(f"--show {claim}: there is no such claim{records.nearest(claim, package.record.claims)}")
     known = store.recorded(package, terminal.say)
-    if fresh:
-        for claim in chosen:
-            measurer.forget(claim)
-    results: dict[str, Result] = {}
-    failed: list[str] = []
-    expected = {i: known[i].seconds if i in known and known[i].samples else 5.0 for i in chosen}
-    try:
-        with terminal.progress(sum(expected.values())):
-            for claim in chosen:
-                terminal.note(f"{claim} …") if not terminal.err.is_terminal and None in measurer.kept(claim) else None
-                try:
-                    results[claim] = measurer.measure(claim)
-                except ClaimFailed as failure:
-                    if isinstance(failure.__cause__, DataError):
-                        failed.append(f"{claim}: {failure.__cause__}")
-                    else:
-                        failed.append(str(failure))
-                terminal.done(expected[claim])
-            if record:
-                with measurer.alone():
-                    _record(terminal, measurer, results, known)
-            elif not measurer.quick:
-                drawing.draw(measurer.sources, results, package.state / "figures")
-    except KeyboardInterrupt:
-        terminal.say(f"stopped: {len(results)} of {len(chosen)} claims are measured and kept; "
-                     "the same command goes on from there")  # fmt: skip
-        return 130
+    measurer = Measurer(package, terminal)
+    here = _kept(measurer, claim, {i: r.verdict for i, r in known.items()})
     if as_json:
-        _print_json([_object(r, known.get(i)) for i, r in results.items()])
-    else:
-        terminal.verdicts(package, results, known, measurer.quick)
-        if not record and not measurer.quick:
-            terminal.note(f"figures: {package.state / 'figures'}")
-    for line in failed:
-        terminal.say(line)
-    contradicted = not measurer.quick and any(i in known and differs(r, known[i]) for i, r in results.items())
-    return 1 if failed or (contradicted and not record) else 0
+        _print_json([_object(Line(claim, "measured" if here else "recorded", here, known.get(claim)))])
+        return
+    terminal.claim(package, claim, known.get(claim), here)
 
 
-def _record(terminal: Terminal, measurer: Measurer, results: dict[str, Result], known: dict[str, Result]) -> None:
-    """Write results/, figures/ and the generated tables. A claim that cannot run here keeps the result it has."""
-    package = measurer.package
-    assert package.results and package.figures and package.home and package.checkout
-    files.sweep(package.results, package.figures, package.home, package.checkout)
-    for claim, result in results.items():
-        if result.verdict == "not run" and claim in known and known[claim].samples:
-            terminal.say(f"{claim} keeps its result from {known[claim].machine}: {result.why}")
-            results[claim] = known[claim]
+def _kept(measurer: Measurer, claim: str, verdicts: Mapping[str, str]) -> Result | None:
+    """What was measured here before, with nothing measured now."""
+    if claim not in measurer.sources.claims or measurer.lacks(claim) is not None:
+        return None
+    seeds = [seed for seed in measurer.seeds(claim) if measurer.kept(claim, seed) is not None]
+    return measurer.measure(claim, verdicts, seeds) if seeds else None
+
+
+@dataclass
+class _Reproduction:
+    """One run of the command."""
+
+    terminal: Terminal
+    measurer: Measurer
+    known: dict[str, Result]
+    options: Options
+
+    @property
+    def package(self) -> Package:
+        return self.measurer.package
+
+    def run(self, chosen: list[str]) -> int:
+        """Measure, print, and give the exit code."""
+        package, measurer = self.package, self.measurer
+        if missing := [i for i in chosen if i not in measurer.sources.claims]:
+            raise Problem(f"papers/{package.slug}.toml: [claims.{missing[0]}] is measured nowhere: "
+                          f'no @claim("{missing[0]}") in {package.module}.reproduce')  # fmt: skip
+        if self.options.fresh:
+            for claim in chosen:
+                measurer.forget(claim)
+        verdicts = {i: result.verdict for i, result in self.known.items()}
+        lines: dict[str, Line] = {}
+        failed: list[str] = []
+        try:
+            costs = self._costs(chosen)
+            left = self._left_out(chosen, costs)
+            with self.terminal.progress(sum(costs[i] for i in chosen if i not in left)):
+                start = time.perf_counter()
+                for claim in chosen:
+                    late = time.perf_counter() - start > 60 * self.options.minutes and costs[claim] > 0
+                    if claim in left or (late and not self._whole(claim)):
+                        lines[claim] = Line(claim, "recorded", None, self.known.get(claim), cost=costs[claim])
+                        continue
+                    self._announce(claim, costs[claim])
+                    try:
+                        lines[claim] = self._measure(claim, verdicts)
+                    except ClaimFailed as failure:
+                        data = isinstance(failure.__cause__, DataError)
+                        failed.append(f"{claim}: {failure.__cause__}" if data else str(failure))
+                    self.terminal.done(costs[claim])
+                here = {i: line.here for i, line in lines.items() if line.how == "measured" and line.here is not None}
+                if self.options.record:
+                    with measurer.alone():
+                        self._write()
+                elif not measurer.quick:
+                    drawing.draw(measurer.sources, self.known | here, package.state / "figures")
+        except KeyboardInterrupt:
+            self.terminal.say(f"stopped: {len(lines)} of {len(chosen)} claims are done and kept; "
+                              "the same command goes on from there")  # fmt: skip
+            return 130
+        if self.options.as_json:
+            _print_json([_object(line) for line in lines.values()])
         else:
-            store.write_result(package, result)
-    now = store.recorded(package, terminal.say)
-    drawing.draw(measurer.sources, now, package.figures)
-    tables.write(package, now)
+            self.terminal.verdicts(package, list(lines.values()), measurer.quick)
+            if not self.options.record and not measurer.quick:
+                folder = os.path.relpath(package.state / "figures")
+                self.terminal.line(f"figures: {folder}   more: --show ID, --full, --help")
+        for line in failed:
+            self.terminal.say(line)
+        contradicted = not measurer.quick and not self.options.record and any(x.contradicts for x in lines.values())
+        sys.stdout.flush()
+        return 1 if failed or contradicted else 0
+
+    def _whole(self, claim: str) -> bool:
+        """Whether a claim is measured whatever the time: what is computed, and all with --full."""
+        return self.options.full or self.package.record.claims[claim].tier in COMPUTED
+
+    def _seeds(self, claim: str) -> list[int]:
+        """The seeds to measure: all that the claim has with --full, else the first."""
+        seeds = self.measurer.seeds(claim)
+        spot = not self.options.full and self.package.record.claims[claim].tier in SEEDED
+        return seeds[:1] if spot else seeds
+
+    def _costs(self, chosen: list[str]) -> dict[str, float]:
+        """Seconds that each claim will take here, by the recorded times; what is kept costs nothing."""
+        paid: set[str] = set()
+        costs: dict[str, float] = {}
+        for claim in chosen:
+            costs[claim] = 0.0
+            if self.measurer.lacks(claim) is not None:
+                continue
+            recorded = {k.seed: k for k in self.known[claim].kept} if claim in self.known else {}
+            for seed in self._seeds(claim):
+                if self.measurer.kept(claim, seed) is None:
+                    costs[claim] += store.cost([recorded[seed]], paid) if seed in recorded else UNKNOWN
+        return costs
+
+    def _left_out(self, chosen: list[str], costs: dict[str, float]) -> set[str]:
+        """The claims that do not fit into the time, in the record's order."""
+        left: set[str] = set()
+        planned = 0.0
+        for claim in chosen:
+            if not self._whole(claim) and planned + costs[claim] > 60 * self.options.minutes and costs[claim] > 0:
+                left.add(claim)
+            else:
+                planned += costs[claim]
+        return left
+
+    def _announce(self, claim: str, seconds: float) -> None:
+        if not self.terminal.err.is_terminal and seconds > 0:
+            self.terminal.note(f"{claim} …")
+
+    def _measure(self, claim: str, verdicts: dict[str, str]) -> Line:
+        known, seeds = self.known.get(claim), self._seeds(claim)
+        after = self._write_result if self.options.record else None
+        here = self.measurer.measure(claim, verdicts, seeds, after)
+        if here.verdict == "not run":
+            return Line(claim, "recorded" if known is not None and known.samples else "not run", here, known)
+        if len(seeds) < len(self.measurer.seeds(claim)):
+            return Line(claim, "spot", here, known, _agrees(self.package, claim, here, known))
+        if self.options.record:
+            self._write_result(here)
+        verdicts[claim] = here.verdict
+        return Line(claim, "measured", here, known)
+
+    def _write_result(self, result: Result) -> None:
+        """Into results/, as each sample comes; what is there already is not written again."""
+        known = store.recorded(self.package, lambda _: None).get(result.claim)
+        if known is None or known.model_dump() != files.finite(result.model_dump()):
+            store.write_result(self.package, result)
+
+    def _write(self) -> None:
+        """Judge again what depends on controls, then figures/ and the generated tables, from what is in results/."""
+        package = self.package
+        assert package.results and package.figures and package.home and package.checkout
+        files.sweep(package.results, package.figures, package.home, package.checkout)
+        rejudge(self.measurer, self.terminal)
+        now = store.recorded(package, self.terminal.say)
+        drawing.draw(self.measurer.sources, now, package.figures)
+        tables.write(package, now)
 
 
-def _object(result: Result, known: Result | None) -> dict[str, Any]:
+def rejudge(measurer: Measurer, terminal: Terminal) -> None:
+    """Bring every result to what its own samples say under the record of today; nothing is measured.
+
+    A claim that has no samples and cannot run here is written as not run.
+    """
+    package = measurer.package
+    for _ in range(2):  # a control's verdict may have changed in the first pass
+        known = store.recorded(package, terminal.say)
+        verdicts = {i: result.verdict for i, result in known.items()}
+        for claim in package.record.claims:
+            result = known.get(claim)
+            lacks = measurer.lacks(claim)
+            if result is not None and result.samples:
+                new = store.result(package, claim, result.kept, result.fingerprint, verdicts)
+            elif lacks is not None:
+                new = store.not_run(package, claim, lacks, "")
+            else:
+                continue
+            if result is None or files.finite(new.model_dump()) != files.finite(result.model_dump()):
+                store.write_result(package, new)
+
+
+def _agrees(package: Package, claim: str, here: Result, known: Result | None) -> bool | None:
+    """Whether one seed lies where the recorded seeds predict it: their 99 % prediction interval, for every part.
+
+    None where fewer than two seeds are recorded. Seeds that gave one number predict it to a millionth.
+    """
+    if known is None or len(known.samples) < 2:
+        return None
+    scales = package.record.claims[claim].scales
+    tabled = [leaves(sample["value"]) for sample in known.samples]
+    for part, row in leaves(here.samples[0]["value"]).items():
+        for i, x in enumerate(row):
+            column = [table[part][i] for table in tabled]
+            _, (low, high) = estimate(column, scales.get(part, scales[""]), part, 0.99, ahead=True)
+            slack = 1e-6 * max(abs(low), abs(high))
+            if not low - slack <= x <= high + slack:
+                return False
+    return True
+
+
+def _object(line: Line) -> dict[str, Any]:
+    here, known = line.here, line.known
+    result = line.result
+    assert result is not None
     return {
-        "id": result.claim,
+        "id": line.claim,
         "tier": result.tier,
+        "by": result.by,
+        "title": result.title,
         "where": result.where,
         "reported": result.reported,
+        "paper": result.paper,
         "unit": result.unit,
         "accept": result.accept,
-        "measured": result.value,
-        "interval": result.interval,
-        "verdict": result.verdict,
+        "how": line.how,
+        "agrees": line.agrees,
+        "measured": here.value if here else None,
+        "interval": here.interval if here else None,
+        "verdict": here.verdict if here and line.how == "measured" else result.verdict,
         "why": result.why,
         "recorded": known.value if known else None,
         "recorded_verdict": known.verdict if known else None,
         "seconds": result.seconds,
-        "machine": result.machine,
+        "machines": result.machines,
     }
 
 
 def _print_json(content: Any) -> None:
     print(json.dumps(files.finite(content), indent=1, ensure_ascii=False))
+    sys.stdout.flush()
 
 
 def _fail(terminal: Terminal, line: str) -> NoReturn:

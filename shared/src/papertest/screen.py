@@ -1,31 +1,68 @@
-"""The terminal: messages, progress with the time left (on a terminal only), and the table of verdicts."""
+"""The terminal: messages, progress with the time left (on a terminal only), one line per claim, and all about one."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
-from papertest.accept import Accept
+from papertest import history, store, tables, words
+from papertest.accept import leaves
+from papertest.arithmetic import Computed
 from papertest.package import Package
 from papertest.store import Result
-from papertest.tables import VERDICTS, number
 
-COLOURS = {"reproduced": "green", "not reproduced": "red", "not run": "dim"}
+COLOURS = {"reproduced": "green", "not reproduced": "red", "undecided": "yellow", "not run": "dim"}
 GAP = 2  # spaces between columns
+LEAST = 6  # cells of a place worth showing
+
+
+@dataclass(frozen=True)
+class Line:
+    """One claim as it came out of this run.
+
+    how: measured whole here, one seed held against the record, only recorded, or not run
+    here: this run's result, None where there is none
+    known: the recorded one
+    agrees: of a spot check, whether the seed lies where the record predicts it
+    cost: seconds that measuring it here would take, where it was left out
+    """
+
+    claim: str
+    how: Literal["measured", "spot", "recorded", "not run"]
+    here: Result | None = None
+    known: Result | None = None
+    agrees: bool | None = None
+    cost: float = 0.0
+
+    @property
+    def result(self) -> Result | None:
+        """What is shown: what was measured whole, else what is recorded."""
+        return self.here if self.how == "measured" or self.known is None else self.known
+
+    @property
+    def verdict(self) -> str:
+        return self.result.verdict if self.result is not None else "not run"
+
+    @property
+    def contradicts(self) -> bool:
+        """Only reproduced against not reproduced: what is undecided contradicts nothing."""
+        if self.how != "measured" or self.here is None or self.known is None:
+            return False
+        return {self.here.verdict, self.known.verdict} == {"reproduced", "not reproduced"}
 
 
 class Terminal:
     """Messages and bars on stderr, so that stdout holds the table, or the JSON, alone."""
 
     def __init__(self) -> None:
-        self.out = Console()
+        self.out = Console(highlight=False)
         self.err = Console(stderr=True, highlight=False)
         self.bars = Progress(
             TextColumn("{task.description}"),
@@ -60,118 +97,185 @@ class Terminal:
 
     def claims(self, package: Package, chosen: list[str]) -> None:
         """What `--list` prints: the paper and its claims, nothing measured."""
-        paper, record = package.record.paper, package.record
-        self.out.print(f"{paper.title} ({paper.year}, arXiv {paper.arxiv})", style="bold", markup=False)
-        places = {i: place("; ".join(record.reported[r].where for r in record.claims[i].reports)) for i in chosen}
+        self._title(package)
         ids = max(map(len, chosen))
-        free = self.out.width - ids - len("exact") - 3 * GAP
-        wide = max(10, min(free // 3, max(map(len, places.values()))))
-        table = _table()
-        table.add_column("claim", width=ids)
-        table.add_column("tier", width=len("exact"))
-        table.add_column("where in the paper", width=wide)
-        table.add_column("what is checked")
-        for i in chosen:
-            table.add_row(i, record.claims[i].tier, Text(places[i]), Text(record.claims[i].what))
-        self.out.print(table)
+        for section, claims in _sections(package, chosen):
+            self.line(section, "bold")
+            for i in claims:
+                self.line(f"  {i:{ids}}{' ' * GAP}{package.record.claims[i].title}")
 
-    def verdicts(self, package: Package, results: dict[str, Result], recorded: dict[str, Result], quick: bool) -> None:
-        """The table of results; below 120 columns the place stands under the claim, below 100 verdicts wrap."""
-        paper, roomy = package.record.paper, self.out.width >= 120
-        title = f"{paper.title} ({paper.year})" + (" · quick: fewer steps, one seed, not a verdict" if quick else "")
-        self.out.print(title, style="bold", markup=False)
-        table = _table()
-        table.add_column("claim" if roomy else "claim\nwhere in the paper", width=max(map(len, results), default=5))
-        for name in ("where in the paper",) * roomy + ("paper reports", "recorded", "measured here"):
-            table.add_column(name, overflow="fold")
-        verdicts = {i: _verdict(result, recorded.get(i)) for i, result in results.items()}
-        longest = max((len(line) for v in verdicts.values() for line in v.plain.splitlines()), default=0)
-        table.add_column("verdict", width=longest if self.out.width >= 100 else len("✓ reproduced"))
-        between = ", " if roomy else "\n"
-        for i, result in results.items():
-            known = recorded.get(i)
-            where = [Text(place(result.where))] if roomy else []
-            claim = Text(i) if roomy else Text(i).append(f"\n{place(result.where)}", "dim")
-            values = (
-                short(*counterpart(result, package.record.claims[i].accept), unit=result.unit, between=between),
-                short(known.value, between=between) if known is not None else "–",
-                short(result.value, result.interval, between=between) if result.samples else "–",
-            )
-            table.add_row(claim, *where, *map(Text, values), verdicts[i])
-        self.out.print(table)
-        for i, result in results.items():
-            if result.why:
-                self.out.print(f"{i}: {result.verdict}: {result.why}", markup=False, soft_wrap=True, highlight=False)
+    def verdicts(self, package: Package, lines: Sequence[Line], quick: bool) -> None:
+        """One line per claim by tier, then what came out in all."""
+        self._title(package, " · quick: fewer steps, one seed, not a verdict" if quick else "")
+        cells = {line.claim: self._cells(package, line) for line in lines}
+        widths = self._widths(list(cells.values()))
+        by_claim = {line.claim: line for line in lines}
+        head = Text("   ").append(_columns(("claim", "ours", "paper", "where"), widths), "dim")
+        self.out.print(head, no_wrap=True, overflow="crop", soft_wrap=True)
+        for section, claims in _sections(package, list(by_claim)):
+            self.line(section, "bold")
+            for i in claims:
+                verdict = by_claim[i].verdict
+                text = Text(f" {words.MARKS[verdict]} ", COLOURS[verdict]).append(_columns(cells[i], widths), "default")
+                self.out.print(text, soft_wrap=True)
+        self.line(totals(lines), "bold")
+        for line in notes(lines):
+            self.line(line)
+        for line in lines:
+            if line.contradicts:
+                assert line.here is not None and line.known is not None
+                self.line(f"{line.claim}: recorded as {line.known.verdict}, here {line.here.verdict}: "
+                           f"{line.here.why or line.known.why}", "bold red")  # fmt: skip
+
+    def claim(self, package: Package, i: str, known: Result | None, kept: Result | None) -> None:
+        """All about one claim: what it says, its criterion and reason, every sample, its history."""
+        entry = package.record.claims[i]
+        self._title(package)
+        self.line(f"{i}: {entry.title}", "bold")
+        self._wrapped("", entry.what)
+        self.line("")
+        fields = {"tier": words.TIERS["en"][words.section(entry.tier, entry.by)], "where": package.record.where(i)}
+        computed = package.record.computed(i)
+        if computed is not None:
+            several = computed if isinstance(computed, dict) else {"": computed}
+            fields["the paper"] = "; ".join(f"{part} {_sum(found)}".strip() for part, found in several.items())
+        fields |= {"unit": entry.unit, "criterion": str(store.stated(package, i)["accept"]), "why": entry.why}
+        if entry.controls:
+            fields["controls"] = ", ".join(entry.controls)
+        if entry.cost:
+            fields["cost"] = entry.cost
+        for name, text in fields.items():
+            self._wrapped(f"{name:>10}  ", text)
+        for name, result in (("recorded", known), ("here", kept)):
+            if result is not None:
+                self._result(name, result)
+        for line in history.of_claim(package, i):
+            self._wrapped("   history  ", line)
+        if entry.earlier:
+            self._wrapped("   earlier  ", entry.earlier)
+
+    def _result(self, name: str, result: Result) -> None:
+        word = words.verdict(result.tier, result.by, result.verdict, "en")
+        self._wrapped(f"{name:>10}  ", f"{words.MARKS[result.verdict]} {word}{f': {result.why}' if result.why else ''}")
+        for sample in result.samples:
+            rounds = f"{len(sample['rounds'])} rounds" if sample.get("rounds") else f"seed {sample['seed']}"
+            value = result.value if sample.get("rounds") else sample["value"]
+            table = leaves(value)
+            numbers = ", ".join(f"{part} {tables.spread(value, None, part, '1', 'en')}".strip() for part in table)
+            versions = " ".join(f"{k} {v}" for k, v in sample["versions"].items() if k in store.LIBRARIES)
+            self._wrapped(" " * 12, f"{rounds}: {numbers} ({sample['seconds']:.4g} s, {sample['machine']}, {versions})")
+        if result.interval:
+            found = [
+                f"{part} {tables.spread(result.value, result.interval, part, '1', 'en')}".strip()
+                for part in result.interval
+            ]
+            self._wrapped(" " * 12, f"95 % interval: {', '.join(found)}")
+        if result.null is not None:
+            self._wrapped(" " * 12, f"the same side twice: {result.null:.3f}")
+
+    def _title(self, package: Package, more: str = "") -> None:
+        cite = package.record.paper
+        self.line(f"{cite.title} ({cite.year}{f', arXiv {cite.arxiv}' if cite.arxiv else ''}){more}", "bold")
+
+    def line(self, text: str, style: str = "") -> None:
+        self.out.print(text, style=style, markup=False, soft_wrap=True)
+
+    def _wrapped(self, label: str, text: str) -> None:
+        """A paragraph beside its label."""
+        width = max(20, self.out.width - len(label))
+        lines = Text(text).wrap(self.out, width)
+        for number, line in enumerate(lines):
+            self.line((label if number == 0 else " " * len(label)) + line.plain.rstrip())
+
+    def _cells(self, package: Package, line: Line) -> tuple[str, str, str, str]:
+        """Title, ours, the paper's, the place (or what it would cost)."""
+        digits = 4 if self.out.width >= 100 else 3
+        shown = line.result
+        ours = paper = "–"
+        if shown is not None:
+            paper = tables.paper(shown, "en", digits)
+            ours = tables.ours(shown, "en", digits, interval=self.out.width >= 120)
+        if line.how == "spot" and line.here is not None:
+            value = tables.spread(line.here.value, None, shown.deciding if shown else "", line.here.unit, "en", digits)
+            ours = {True: "≈", False: "≠", None: ""}[line.agrees] + value
+        elif line.how == "recorded" and shown is not None and shown.samples:
+            ours = f"({ours})"
+        place = package.record.where(line.claim).split("; ")[0]
+        return package.record.claims[line.claim].title, ours, paper, f"costs {_time(line.cost)}" if line.cost else place
+
+    def _widths(self, rows: list[tuple[str, str, str, str]]) -> list[int]:
+        """Columns as wide as their longest cell; where that is too wide, the place gives way, and then the title."""
+        heads = ("claim", "ours", "paper", "where")
+        widths = [max([len(heads[c]), *(cell_len(row[c]) for row in rows)]) for c in range(4)]
+        free = self.out.width - 3 - sum(widths[:3]) - 3 * GAP
+        widths[3] = min(widths[3], free) if free >= LEAST else 0
+        over = 3 + sum(widths[:3]) + 2 * GAP - self.out.width
+        if widths[3] == 0 and over > 0:
+            widths[0] -= over
+        return widths
 
 
-def place(where: str) -> str:
-    """The first of the places, and how many more there are."""
-    first, *more = dict.fromkeys(where.split("; "))
-    return f"{first}, and {len(more)} more" if more else first
-
-
-def counterpart(result: Result, accept: Accept) -> tuple[Any, None, bool]:
-    """Of what the paper reports, what has the names of what is measured, or else the first entry; is that not all?"""
-    if not isinstance(result.reported, dict):
-        return result.reported, None, False
-    reported = cast("dict[str, Any]", result.reported)
-    measured = cast("dict[str, Any]", result.value) if isinstance(result.value, dict) else accept
-    names = set(measured) if isinstance(measured, dict) else set[str]()
-    named: dict[str, Any] = {}
-    for name, value in reported.items():
-        if (bare := name.split(": ")[-1]) in names:
-            named.setdefault(bare, value)  # the claim's first entry is the one that it is about
-    if named:
-        return named, None, False
-    entry = next(iter(reported)).split(": ")[0]
-    first = {k.removeprefix(f"{entry}: "): v for k, v in reported.items() if k.startswith(f"{entry}: ")}
-    if not first:
-        return (reported, None, False) if all(": " not in k for k in reported) else (reported[entry], None, True)
-    return first, None, len(first) < len(reported)
-
-
-def short(
-    value: Any,
-    interval: dict[str, list[tuple[float, float]]] | None = None,
-    more: bool = False,
-    *,
-    unit: str = "",
-    between: str = ", ",
-) -> str:
-    """About three numbers of a value, each with its interval if there are any, then "…" where some are left out."""
-    if value is None:
-        return "–"
-    table = cast("dict[str, Any]", value) if isinstance(value, dict) else {"": value}
-    shown: list[str] = []
-    count = 0
-    for name, leaf in table.items():
-        if count >= 3:
-            more = True
-            break
-        row = cast("list[Any]", leaf) if isinstance(leaf, list) else [leaf]
-        texts = [number(x) for x in row]
-        if interval is not None:
-            texts = [f"{x} [{number(a)}, {number(b)}]" for x, (a, b) in zip(texts, interval[name], strict=True)]
-        if len(texts) > 3:
-            texts = [texts[0], "…", texts[-1]]
-        count += len(texts) - texts.count("…")
-        shown.append(f"{name} {' '.join(texts)}".strip())
-    if unit not in ("", "1"):
-        shown[-1] += f" {unit}"
-    return between.join([*shown, "…"] if more and between == "\n" else shown) + (" …" * (more and between != "\n"))
-
-
-def differs(result: Result, known: Result) -> bool:
-    """Whether a verdict contradicts the recorded one; a claim that was not run contradicts nothing."""
-    return "not run" not in (result.verdict, known.verdict) and result.verdict != known.verdict
-
-
-def _verdict(result: Result, known: Result | None) -> Text:
-    text = Text(VERDICTS["en"][result.verdict], COLOURS[result.verdict])
-    if known is not None and differs(result, known):
-        text.append(f"\nrecorded: {known.verdict}", "bold red")
+def totals(lines: Sequence[Line]) -> str:
+    """One line: the paper's score, its printed sums, our own benchmarks."""
+    groups: dict[str, list[str]] = {"": [], "printed": [], "us": []}
+    for line in lines:
+        result = line.here or line.known
+        key = "" if result is None else "us" if result.by == "us" else "printed" if result.tier == "printed" else ""
+        groups[key].append(line.verdict)
+    said = [f"{groups[''].count(v)} {v}" for v in words.MARKS if v in groups[""]]
+    text = ", ".join(said)
+    for key, what in (("printed", "printed sums add up"), ("us", "of our own benchmarks held")):
+        if groups[key]:
+            text += f"{'; ' if text else ''}{groups[key].count('reproduced')} of {len(groups[key])} {what}"
     return text
 
 
-def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False)
+def notes(lines: Sequence[Line]) -> list[str]:
+    """What the signs before a number mean, where they were used."""
+    found: list[str] = []
+    spots = [line for line in lines if line.how == "spot"]
+    if spots:
+        agree = sum(line.agrees is True for line in spots)
+        outside = any(line.agrees is False for line in spots)
+        found.append(f"≈ {agree} of {len(spots)} claims measured with one seed lie where the recorded seeds predict"
+                     f"{'; ≠ outside: see --show ID' * outside}")  # fmt: skip
+    left = [line for line in lines if line.how == "recorded" and line.cost]
+    if left:
+        found.append(f"( ) recorded, not measured here: {len(left)} more would take about "
+                     f"{_time(sum(line.cost for line in left))} (--minutes, --full)")  # fmt: skip
+    return found
+
+
+def _sections(package: Package, chosen: list[str]) -> list[tuple[str, list[str]]]:
+    found: list[tuple[str, list[str]]] = []
+    for section in (*tables.SECTIONS, "printed"):
+        claims = [
+            i for i in chosen if words.section(package.record.claims[i].tier, package.record.claims[i].by) == section
+        ]
+        if claims:
+            found.append((words.TIERS["en"][section], claims))
+    return found
+
+
+def _columns(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Title to the left, numbers to the right, the place to the left; what does not fit ends in an ellipsis."""
+    fitted = [
+        cell if cell_len(cell) <= w else cell[: max(0, w - 1)].rstrip() + "…"
+        for cell, w in zip(cells, widths, strict=True)
+    ]
+    title, ours, paper, place = (
+        cell.rjust(w) if 0 < c < 3 else cell.ljust(w) for c, (cell, w) in enumerate(zip(fitted, widths, strict=True))
+    )
+    gap = " " * GAP
+    return gap.join([title, ours, paper, *([place] if widths[3] else [])]).rstrip()
+
+
+def _sum(computed: Computed) -> str:
+    """`5.29 / 4.92 = 1.075`, or the value alone where nothing is computed."""
+    if not isinstance(computed.value, float) or " " not in computed.shown:
+        return computed.shown
+    return f"{computed.shown} = {words.number(computed.value)}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

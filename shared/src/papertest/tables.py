@@ -1,122 +1,208 @@
-"""The table of numbers: on the terminal, in the write-ups, and as the scoreboard in the repository's README.
+"""The tables in Markdown: the numbers and the errata of a write-up, and the scoreboard in the repository's README.
 
-A write-up holds `<!-- papertest:table -->` and `<!-- papertest:end -->`, the README `<!-- papertest:scoreboard -->`;
-what stands between the markers is generated, in the language that the file's name says (`.zh-CN.md`: Chinese).
+A write-up holds `<!-- papertest:table -->` and `<!-- papertest:end -->`, and the same with `errata` and `end-errata`;
+the README `<!-- papertest:scoreboard -->` and `<!-- papertest:end -->`. What stands between the markers is generated,
+in the language that the file's name says (`.zh-CN.md`: Chinese).
 """
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from papertest import files, store
+from papertest import files, store, words
+from papertest.accept import Accept, leaves
 from papertest.package import Package
+from papertest.records import Claim
 from papertest.store import Result
+from papertest.words import number
 
-VERDICTS = {
-    "en": {"reproduced": "✓ reproduced", "not reproduced": "✗ not reproduced", "not run": "– not run"},
-    "zh": {"reproduced": "✓ 已复现", "not reproduced": "✗ 未复现", "not run": "– 未运行"},
-}
 HEADS = {
-    "en": ("Claim", "Where", "The paper reports", "Measured", "Criterion, fixed in advance", "Verdict"),
-    "zh": ("论断", "出处", "论文所报", "实测", "判据（事先写定）", "结论"),
-}
-TIERS = {
-    "en": {"exact": "Exact", "trend": "Trend (3 seeds or more, 95 % interval)", "paper": "The paper's own scale (GPU)"},
-    "zh": {"exact": "精确", "trend": "趋势（至少 3 个种子，95% 区间）", "paper": "论文规模（GPU）"},
+    "en": ("Claim", "Where", "The paper", "Ours", "Verdict"),
+    "zh": ("论断", "出处", "论文", "实测", "结论"),
 }
 SCORES = {
-    "en": ("Paper", "Package", "Reproduced", "Not reproduced", "Not run", "Write-up"),
-    "zh": ("论文", "包", "已复现", "未复现", "未运行", "文档"),
+    "en": (
+        "Paper",
+        "Reproduced",
+        "Not reproduced",
+        "Undecided",
+        "Not run",
+        "Printed sums that add up",
+        "Our own, held",
+    ),
+    "zh": ("论文", "已复现", "未复现", "未定", "未运行", "核算吻合", "自设基准达到"),
 }
+SECTIONS = ("exact", "trend", "speed", "paper", "us")
+ENDS = {"table": "end", "scoreboard": "end", "errata": "end-errata"}
 
 
 class MarkerError(ValueError):
     """A file whose markers are missing or doubled; the message is one line naming it."""
 
 
-def number(x: float | int | None) -> str:
-    """A number as a reader wants it: integers whole, others with four significant digits."""
-    if isinstance(x, int):
-        return f"{x}"
-    if x is None or not math.isfinite(x):
-        return "not a number"
-    if x.is_integer() and abs(x) < 1e6:
-        return f"{int(x)}"
-    return f"{x:.4g}"
-
-
-def brief(value: Any, unit: str = "", limit: int = 4) -> str:
-    """A value in one line: `standard 40.3, flash 4.4 GB`; long lists by their ends."""
-
-    def leaf(x: Any) -> str:
-        if not isinstance(x, list):
-            return number(x)
-        row = cast("list[Any]", x)
-        if len(row) <= limit + 2:
-            return " ".join(number(y) for y in row)
-        return f"{number(row[0])} {number(row[1])} … {number(row[-1])}"
-
-    if value is None:
+def ours(result: Result, language: str, digits: int = 4, interval: bool = True) -> str:
+    """The measured number that a reader should see: that of the deciding part, with its interval and unit."""
+    if not result.samples:
         return "–"
-    if isinstance(value, dict):
-        table = cast("dict[str, Any]", value)
-        shown = [f"{name} {leaf(x)}" for name, x in list(table.items())[:limit]]
-        text = ", ".join(shown) + (" …" if len(table) > limit else "")
-    else:
-        text = leaf(value)
-    return f"{text} {unit}" if unit not in ("", "1") else text
+    return spread(result.value, result.interval if interval else None, result.deciding, result.unit, language, digits)
 
 
-def measured(result: Result, unit: str = "") -> str:
-    """The measured value; for several seeds with the 95 % interval of every number."""
-    if result.interval is None:
-        return brief(result.value, unit)
-    parts: list[str] = []
-    for name, intervals in result.interval.items():
-        leaf = cast("dict[str, Any]", result.value)[name] if isinstance(result.value, dict) else result.value
-        means = cast("list[Any]", leaf) if isinstance(leaf, list) else [leaf]
-        shown = [f"{number(m)} [{number(lo)}, {number(hi)}]" for m, (lo, hi) in zip(means, intervals, strict=True)]
-        parts.append(f"{name} {' '.join(shown)}".strip())
-    return ", ".join(parts) + (f" {unit}" if unit not in ("", "1") else "")
+def spread(value: Any, interval: Any, part: str, unit: str, language: str, digits: int = 4) -> str:
+    """One part of a value: a number with its interval, or a list by its ends."""
+    row = leaves(value).get(part, [])
+    symbol = words.unit(unit, language)
+    if not row:
+        return "–"
+    texts = [number(x, digits) for x in row]
+    if interval is not None:
+        texts = [
+            f"{x} [{number(a, digits)}, {number(b, digits)}]" if a != b else x
+            for x, (a, b) in zip(texts, interval[part], strict=True)
+        ]
+    return texts[0] + symbol if len(texts) == 1 else f"{texts[0]} … {texts[-1]}{symbol}"
+
+
+def paper(result: Result, language: str, digits: int = 4) -> str:
+    """The paper's own value of the same quantity and part, "–" where it states none."""
+    if result.paper is None or (result.samples and result.deciding not in leaves(result.paper)):
+        return "–"
+    part = result.deciding if result.samples else next(iter(leaves(result.paper)))
+    return spread(result.paper, None, part, result.unit, language, digits)
+
+
+def count(result: Result, entry: Claim, language: str) -> str:
+    """How many seeds or rounds: `, 5 seeds`."""
+    if not result.samples or entry.tier in ("exact", "printed"):
+        return ""
+    if entry.tier == "speed":
+        n = len(result.samples[0]["rounds"])
+        return f", {n} rounds" if language == "en" else f"，{n} 轮"
+    n = len(result.samples)
+    return f", {n} seeds" if language == "en" else f"，{n} 个种子"
+
+
+def verdict(result: Result, language: str) -> str:
+    """The mark and the word, and for what is undecided what would decide it."""
+    word = f"{words.MARKS[result.verdict]} {words.verdict(result.tier, result.by, result.verdict, language)}"
+    english = language == "en"
+    if result.verdict == "undecided":
+        if result.control is not None:
+            word += f" (control `{result.control}`)" if english else f"（对照 `{result.control}` 不成立）"
+        elif result.null is not None and abs(result.null - 1) > store.NOISE:
+            word += " (noisy machine)" if english else "（机器噪声过大）"
+        elif result.seeds:
+            unit = ("rounds" if english else "轮") if result.tier == "speed" else ("seeds" if english else "个种子")
+            word += f" ({result.seeds} {unit} would decide)" if english else f"（需 {result.seeds} {unit}）"
+    if result.verdict == "not run" and "GPU-hours" in result.why:
+        hours = result.why.split("costs ")[-1].split(" ")[0]
+        word += f" ({hours} GPU-hours)" if english else f"（需 {hours} GPU 小时）"
+    return word
+
+
+def where(package: Package, claim: str, language: str) -> str:
+    entries = [package.record.reported[i] for i in package.record.claims[claim].reports]
+    if language == "en":
+        return "; ".join(dict.fromkeys(entry.where for entry in entries))
+    return "；".join(dict.fromkeys(entry.where_zh or words.place_zh(entry.where) for entry in entries))
 
 
 def writeup(package: Package, results: dict[str, Result], language: str) -> str:
-    """The table of a write-up in Markdown."""
-    heads, verdicts = HEADS[language], VERDICTS[language]
+    """The table of a write-up: five columns by tier, then a folded list of sentences, criteria and reasons."""
     lines: list[str] = []
-    for tier, title in TIERS[language].items():
-        claims = {i: c for i, c in package.record.claims.items() if c.tier == tier and i in results}
-        if not claims:
-            continue
-        lines += [f"**{title}**", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-        for i, claim in claims.items():
-            result = results[i]
-            what = claim.what if language == "en" else claim.what_zh
-            verdict = verdicts[result.verdict] + (f" ({result.why})" if result.why else "")
-            cells = (f"{what} (`{i}`)", result.where, brief(result.reported, result.unit), measured(result),
-                     result.accept, verdict)  # fmt: skip
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-        lines.append("")
-    machines = sorted({r.machine for r in results.values() if r.machine})
-    versions = sorted({f"torch {r.versions['torch']}" for r in results.values() if "torch" in r.versions})
-    on = {"en": "Measured on", "zh": "测量环境"}[language]
-    return "\n".join(lines) + f"\n{on}: {'; '.join([*machines, *versions])}.\n"
+    for section in SECTIONS:
+        claims = [
+            i for i, c in package.record.claims.items() if words.section(c.tier, c.by) == section and i in results
+        ]
+        if claims:
+            lines += [f"**{words.TIERS[language][section]}**", "", *_rows(package, results, claims, language), ""]
+    shown = [i for i, c in package.record.claims.items() if c.tier != "printed" and i in results]
+    summary = {"en": "What each claim says, its criterion, all its parts, and the reason for the criterion",
+               "zh": "每条论断的完整表述、判据、全部分项与判据的理由"}[language]  # fmt: skip
+    lines += _details(package, results, shown, summary, language)
+    machines = sorted({m for i in shown for m in results[i].machines})
+    versions = sorted({s["versions"]["torch"] for i in shown for s in results[i].samples if "torch" in s["versions"]})
+    on = {"en": "Measured on", "zh": "测量环境："}[language]
+    return "\n".join(lines) + f"\n{on} {'; '.join([*machines, *(f'torch {v}' for v in versions)])}.\n"
+
+
+def errata(package: Package, results: dict[str, Result], language: str) -> str:
+    """The printed sums, those that do not add up first."""
+    claims = [i for i, c in package.record.claims.items() if c.tier == "printed" and i in results]
+    claims.sort(key=lambda i: results[i].verdict == "reproduced")
+    if not claims:
+        return {"en": "None of this paper's sums is checked.\n", "zh": "本文没有核算过的数字。\n"}[language]
+    summary = {"en": "What each sum says, and all its parts", "zh": "每项核算的完整表述与全部分项"}[language]
+    return "\n".join([*_rows(package, results, claims, language), "",
+                      *_details(package, results, claims, summary, language)])  # fmt: skip
+
+
+def _rows(package: Package, results: dict[str, Result], claims: list[str], language: str) -> list[str]:
+    lines = [f"| {' | '.join(HEADS[language])} |", "|---" * len(HEADS[language]) + "|"]
+    for i in claims:
+        entry, result = package.record.claims[i], results[i]
+        title = entry.title if language == "en" else entry.title_zh
+        earlier = entry.earlier if language == "en" else entry.earlier_zh
+        if earlier and entry.tier == "trend":
+            title += f". {earlier}" if language == "en" else f"。{earlier}"
+        cells = (title, where(package, i, language), paper(result, language),
+                 ours(result, language) + count(result, entry, language), verdict(result, language))  # fmt: skip
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return lines
+
+
+def _details(package: Package, results: dict[str, Result], claims: list[str], summary: str, language: str) -> list[str]:
+    lines = ["<details>", f"<summary>{summary}</summary>", ""]
+    for i in claims:
+        entry, result = package.record.claims[i], results[i]
+        english = language == "en"
+        stop = "." if english else "。"
+        what = (entry.what if english else entry.what_zh).removesuffix(".").removesuffix("。")
+        why = (entry.why if english else entry.why_zh).removesuffix(".").removesuffix("。")
+        lines.append(f"- `{i}`: {what}{stop} {'; '.join(parts(package, i, result, language))}{stop} "
+                     f"{'Reason' if english else '理由'}: {why}{stop}".replace("|", "\\|"))  # fmt: skip
+        earlier = entry.earlier if english else entry.earlier_zh
+        if earlier and entry.tier != "trend":
+            lines[-1] += f" {'Earlier' if english else '此前'}: {earlier.removesuffix('.').removesuffix('。')}{stop}"
+    return [*lines, "", "</details>", ""]
+
+
+def parts(package: Package, claim: str, result: Result, language: str) -> list[str]:
+    """Every part with its criterion, ours and the paper's: `speed ≥ 1.2: 1.83 [1.73, 1.93]`."""
+    accept: Accept = package.record.claims[claim].accept
+    targets = leaves(result.paper) if result.paper is not None else {}
+    criteria = (
+        accept if isinstance(accept, dict) else dict.fromkeys(leaves(result.value) if result.samples else [""], accept)
+    )
+    found: list[str] = []
+    for part, entry in criteria.items():
+        target = targets.get(part)
+        text = f"`{part}` " * bool(part) + words.criterion(
+            entry, target if target and len(target) == 1 else None, language
+        )
+        if result.samples:
+            text += ": " if language == "en" else "："
+            text += spread(result.value, result.interval, part, result.unit, language)
+        found.append(text)
+    return found
 
 
 def scoreboard(packages: list[Package], language: str) -> str:
-    """The scoreboard in Markdown: one row a package that has a record."""
+    """The scoreboard in Markdown: one row per paper."""
     heads = SCORES[language]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for package in packages:
         results = store.recorded(package, warn=lambda _: None).values()
-        counts = [sum(r.verdict == v for r in results) for v in ("reproduced", "not reproduced", "not run")]
-        paper = package.record.paper
+        scored = [r for r in results if r.tier != "printed" and r.by is None]
+        counts = [str(sum(r.verdict == v for r in scored)) for v in words.MARKS]
+        held = [
+            f"{sum(r.verdict == 'reproduced' for r in group)} / {len(group)}" if group else "–"
+            for group in ([r for r in results if r.tier == "printed"], [r for r in results if r.by == "us"])
+        ]
+        cite = package.record.paper
         name = "README.md" if language == "en" else "README.zh-CN.md"
-        cells = (f"[{paper.title}](https://arxiv.org/abs/{paper.arxiv}) ({paper.year})", f"`{package.slug}`",
-                 *map(str, counts), f"[{SCORES[language][-1]}](packages/{package.slug}/{name})")  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
+        title = f"[`{package.slug}`](packages/{package.slug}/{name}): [{cite.title}]({cite.link}) ({cite.year})"
+        lines.append(f"| {' | '.join([title, *counts, *held])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -127,10 +213,12 @@ def generated(package: Package, results: dict[str, Result]) -> dict[Path, str]:
     for name, language in (("README.md", "en"), ("README.zh-CN.md", "zh")):
         for path, marker, text in (
             (package.home / name, "table", writeup(package, results, language)),
+            (package.home / name, "errata", errata(package, results, language)),
             (package.checkout / name, "scoreboard", scoreboard(siblings(package), language)),
         ):
             if path.exists():
-                texts[path] = _between(path, marker, text, str(path.relative_to(package.checkout)))
+                old = texts.get(path) or path.read_text("utf-8")
+                texts[path] = _between(old, marker, text, str(path.relative_to(package.checkout)))
     return texts
 
 
@@ -149,9 +237,8 @@ def write(package: Package, results: dict[str, Result]) -> None:
             files.write_bytes(path, text.encode())
 
 
-def _between(path: Path, marker: str, content: str, name: str) -> str:
-    text = path.read_text("utf-8")
-    start, end = f"<!-- papertest:{marker} -->", "<!-- papertest:end -->"
+def _between(text: str, marker: str, content: str, name: str) -> str:
+    start, end = f"<!-- papertest:{marker} -->", f"<!-- papertest:{ENDS[marker]} -->"
     if text.count(start) != 1 or text.count(end) != 1 or text.index(start) > text.index(end):
         raise MarkerError(f"{name} needs `{start}` once, and below it `{end}` once: the table stands between them")
     head, rest = text.split(start)
