@@ -8,29 +8,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
 
-from papertest import bench
-from papertest.accept import judge
-from papertest.claims import Measured, Run
-from papertest.fingerprint import Sources
+from papertest import bench, models
+from papertest.claims import Run
 from papertest.measure import Silent, seed_all
-from papertest.package import Package
+from papertest.mutation import Mutations, put
 
 from flash_attention import flash_attention, io, torch_backend
-from flash_attention.reproduce import carriers, gpu, harness, pretrained, traffic, training
+from flash_attention.reproduce import attentions, paper, training
+from flash_attention.reproduce.exact import pretrained, traffic
 
-PACKAGE = Package.at(Path(__file__).parents[1] / "src" / "flash_attention")
-RECORD = PACKAGE.record
-NOT_REPRODUCED = {"gflops", "block-sparse-fastest", "fa2-peak"}
-QUICK = {"exactness", "memory-exponent", "pretrained-minilm", "pretrained-smollm2"}  # and the trends
-MODELS = {name: cache(getattr(carriers, name)) for name in ("minilm", "smollm2")}  # read once for all tests
-
-
-track = Silent().track
+BENCH = Mutations(__file__)
+RECORD = BENCH.record
+NOT_REPRODUCED = {"gflops", "block-sparse-fastest"}
+QUICK = {"exactness", "memory-exponent", "pretrained-minilm", "pretrained-smollm2", *BENCH.tier("trend", "speed")}
+MODELS = {name: cache(getattr(models, name)) for name in ("minilm", "smollm2")}  # read once for all tests
 
 
 def share(run, function, args):
@@ -40,7 +35,7 @@ def share(run, function, args):
 
 @cache
 def standard(function, args):
-    return seeded(Run(0, "cpu", True, {}, track, share), function, args)
+    return seeded(Run(0, "cpu", True, {}, Silent().track, share), function, args)
 
 
 def seeded(run, function, args):
@@ -49,24 +44,11 @@ def seeded(run, function, args):
 
 
 def verdict(claim, reported=None):
-    """The verdict of one measurement, judged as `reproduce` judges; `reported` stands in for entries of the record."""
-    entry = RECORD.claims[claim]
-    entries = {i: RECORD.reported[i] for i in entry.reports} | (reported or {})
-    seed_all(0)
-    quick = claim in QUICK or entry.tier == "trend"
-    measured = Sources(PACKAGE).function(claim)(Run(0, "cpu", quick, entries, track, share))
-    value = measured.value if isinstance(measured, Measured) else measured
-    return judge(entry.accept, RECORD.reported_value(claim), [value]).verdict
-
-
-def transcribed(name, **rows):
-    """An entry of the record with some rows of its table replaced."""
-    entry = RECORD.reported[name]
-    return {name: entry.model_copy(update={"value": entry.value | rows})}
+    return BENCH.verdict(claim, quick=claim in QUICK, reported=reported, share=share)
 
 
 def scaled(name, row, factor):
-    return transcribed(name, **{row: [factor * x for x in RECORD.reported[name].value[row]]})
+    return BENCH.transcribed(name, **{row: [factor * x for x in RECORD.reported[name].value[row]]})
 
 
 # ------------------------------------------------------------------------------------- models of cost
@@ -96,19 +78,19 @@ def a_clock(monkeypatch, cached):
 
     monkeypatch.setattr(torch_backend._Tile, "product", tile)
     monkeypatch.setattr(torch.Tensor, "softmax", standard)
-    monkeypatch.setitem(harness.ATTENTIONS, "sdpa", fused)
+    monkeypatch.setitem(attentions.ATTENTIONS, "sdpa", fused)
     monkeypatch.setattr(bench, "seconds", seconds)
 
 
 def on_a_gpu(monkeypatch, ours):
-    """gpu.timed, with our kernels at so many TFLOP/s beside torch's at 340 and standard attention at 50."""
+    """paper.timed, with our kernels at so many TFLOP/s beside torch's at 340 and standard attention at 50."""
 
     def timed(run, attentions, shape, dtype, what, causal=False):
         speeds = {name: {"flash": ours, "standard": 50}.get(name, 340) for name in attentions}
-        seconds = {name: gpu.tflops(shape, causal, what, 1.0) / speed for name, speed in speeds.items()}
+        seconds = {name: paper.tflops(shape, causal, what, 1.0) / speed for name, speed in speeds.items()}
         return {"seconds": seconds, "refused": {}}
 
-    monkeypatch.setattr(gpu, "timed", timed)
+    monkeypatch.setattr(paper, "timed", timed)
 
 
 def peaks(power):
@@ -128,10 +110,6 @@ def mutate(name, function):
     return apply
 
 
-def put(target, name, value):
-    return lambda monkeypatch: monkeypatch.setattr(target, name, value)
-
-
 def item(table, name, value):
     return lambda monkeypatch: monkeypatch.setitem(table, name, value)
 
@@ -144,6 +122,12 @@ def backend(**forced):
 
 def wrong_scale(q, k, v, *, scale, **options):
     return flash_attention(q, k, v, scale=1.01 * scale, **options)
+
+
+def one_block(monkeypatch):
+    """All scores of all heads at once, as standard attention, in both passes."""
+    for name, value in (("TOGETHER", 2**30), ("FORWARD", (8192, 8192)), ("BACKWARD", (8192, 8192))):
+        monkeypatch.setattr(torch_backend, name, value)
 
 
 def printed_gflops():
@@ -167,40 +151,41 @@ MISTAKES = {
     "non-matmul-flops": put(io, "_flash2_forward", io._flash_forward),
     "pretrained-minilm": put(pretrained, "flash_attention", wrong_scale),
     "pretrained-smollm2": put(pretrained, "flash_attention", wrong_scale),
-    "speed-forward": put(torch_backend, "TOGETHER", 2**30),  # all heads in one block, as standard attention
-    "speed-backward": put(torch_backend, "TOGETHER", 2**30),
+    "forward-against-standard": put(torch_backend, "TOGETHER", 2**30),  # all heads in one block, as standard attention
+    "speed-forward": put(torch_backend, "TOGETHER", 2**30),
+    "speed-backward": one_block,
     "runtime-by-block-size": backend(block_q=128, block_k=128),
     "block-sparse-runtime": backend(pattern=None),
     "training-curve": item(training.ATTENTIONS, "flash", lambda *qkv, causal: flash_attention(*qkv)),
     "gpu-runtime": lambda monkeypatch: on_a_gpu(monkeypatch, ours=60),
-    "gpu-memory": put(gpu, "peak_on", peaks(2)),
+    "gpu-memory": put(paper, "peak_on", peaks(2)),
     "gpu-tflops": lambda monkeypatch: on_a_gpu(monkeypatch, ours=150),
     "gpu-tflops-h100": lambda monkeypatch: on_a_gpu(monkeypatch, ours=250),
     "gpu-sdpa": lambda monkeypatch: on_a_gpu(monkeypatch, ours=300),
 }
 MISREAD = {  # the sums over the papers' own tables have no implementation to break: these misread a table
-    "printed-ratios": lambda: transcribed("table-1", nvidia=[21.0, 1.5]),
+    "printed-ratios": lambda: BENCH.transcribed("table-1", nvidia=[21.0, 1.5]),
     "block-sparse-fastest": lambda: (
         scaled("table-15", "block_sparse_flash", 0.1) | scaled("table-18", "block_sparse_flash", 0.1)
     ),
     "fa2-mfu": lambda: scaled("fa2-table-1", "flash_2", 0.9),
-    "fa2-peak": lambda: transcribed("fa2-peak-speed", forward=228),
+    "fa2-peak-share": lambda: BENCH.transcribed("fa2-peak-speed", forward=224),
 }
 
 
 def prepare(monkeypatch, claim):
     """What every machine can do in no time: the models of cost, models read once, short texts, a short context."""
-    if RECORD.claims[claim].tier == "trend":
+    if RECORD.claims[claim].tier == "speed":
         cached = 2**18 if claim == "runtime-by-block-size" else 2**20
         monkeypatch.setattr(torch_backend, "TOGETHER", cached)
         a_clock(monkeypatch, cached)
     on_a_gpu(monkeypatch, ours=330)
-    monkeypatch.setattr(gpu, "peak_on", peaks(1))
+    monkeypatch.setattr(paper, "peak_on", peaks(1))
     for model, read in MODELS.items():
-        monkeypatch.setattr(carriers, model, read)
-    plays, paragraphs = training.plays, carriers.paragraphs
+        monkeypatch.setattr(pretrained, model, read)
+    plays, paragraphs = training.plays, pretrained.paragraphs
     monkeypatch.setattr(training, "plays", lambda: plays()[:200_000])
-    monkeypatch.setattr(carriers, "paragraphs", lambda: [text[:250] for text in paragraphs() if len(text) > 250][:4])
+    monkeypatch.setattr(pretrained, "paragraphs", lambda: [text[:250] for text in paragraphs() if len(text) > 250][:4])
     monkeypatch.setattr(training, "BATCH", 2)
     monkeypatch.setattr(training, "CONTEXT", 64)
 
@@ -226,10 +211,3 @@ def test_wrongly_read_weights_are_noticed(monkeypatch):
     monkeypatch.setattr(model.model.norm.weight, "data", model.model.norm.weight.roll(1))
     with pytest.raises(RuntimeError, match="its weights were not read rightly"):
         verdict("pretrained-smollm2")
-
-
-def test_harness_takes_turns():
-    """Every attention is called once to warm up, and once a round, in the other order every second round."""
-    calls = []
-    harness.turns([lambda: calls.append("a"), lambda: calls.append("b")], 2, "cpu")
-    assert "".join(calls) == "ab" + "ab" + "ba"

@@ -17,7 +17,9 @@ def memory_exponent(run: Run) -> Measured:
     """
     lengths = [512, 1024, 2048] if run.quick else [512, 2048, 8192]
     peaks = {name: [run.shared(peak, name, n) for n in lengths] for name in ("flash", "standard")}
-    return Measured({name: counting.exponent(lengths, row) for name, row in peaks.items()}, {"lengths": lengths, **peaks})
+    return Measured(
+        {name: counting.exponent(lengths, row) for name, row in peaks.items()}, {"lengths": lengths, **peaks}
+    )
 
 
 @claim("memory-share")
