@@ -149,8 +149,9 @@ def learning_curves(results: Results) -> Figure:
     loss.set(title="Loss on held-out text, here", xlabel="step of pre-training", ylabel="nats per token asked for")
     ours.set(title="After fine-tuning, here", xlabel="step of pre-training", ylabel="accuracy, %")
     paper.set(title="The paper's Figure 5", xlabel="10³ steps of pre-training", ylabel="MNLI Dev accuracy, %")
-    for axis, place in ((loss, "lower left"), (ours, "lower right"), (paper, "lower right")):
-        axis.legend(loc=place)
+    loss.legend(loc="lower left")
+    for axis in (ours, paper):
+        axis.legend(loc="lower right")
     return drawing
 
 
