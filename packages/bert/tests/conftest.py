@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
+
+from papertest.threads import one_thread
 
 sys.path.insert(0, str(Path(__file__).parent))  # bert_cases, which several files share
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """The models here are tiny: more threads make them no faster, and far slower where others use the machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with one_thread():
+        yield
