@@ -239,7 +239,7 @@ def _parents(module: str) -> list[str]:
 
 
 def _runs(statement: ast.stmt) -> bool:
-    """Whether a top-level statement counts: not imports (what they bring is followed), docstrings, what is for types."""
+    """Whether a top-level statement counts: not imports (what they bring is followed), nor docstrings."""
     if isinstance(statement, ast.If) and not statement.orelse and isinstance(statement.test, ast.Name):
         return statement.test.id != "TYPE_CHECKING"
     words = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)

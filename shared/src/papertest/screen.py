@@ -200,7 +200,7 @@ class Terminal:
             ours = {True: "≈", False: "≠", None: ""}[line.agrees] + value
         elif line.how == "recorded" and shown is not None and shown.samples:
             ours = f"({ours})"
-        place = package.record.where(line.claim).split("; ")[0]
+        place = words.place_short(package.record.where(line.claim))
         return package.record.claims[line.claim].title, ours, paper, f"costs {_time(line.cost)}" if line.cost else place
 
     def _widths(self, rows: list[tuple[str, str, str, str]]) -> list[int]:

@@ -49,6 +49,7 @@ UNITS_ZH = {
     "10^9 parameters": " 十亿参数", "GB": " GB", "MB": " MB", "TB": " TB", "GFLOPs": " GFLOP", "ms": " ms", "s": " 秒",
     "nats": " 奈特",
 }  # fmt: skip
+SHORT = {"Section": "§", "Table": "Tab. ", "Figure": "Fig. ", "Equation": "Eq. ", "Appendix": "App. "}
 PLACES_ZH = (
     (r"\bFigures? ([\w.]+)", r"图 \1"),
     (r"\bTables? ([\w.]+)", r"表 \1"),
@@ -92,10 +93,12 @@ def number(x: float | int | None, digits: int = 4) -> str:
     if float(x).is_integer() and abs(x) < 1e6:
         return f"{int(x)}"
     text = f"{x:.{digits}g}"
-    if "e" in text:
-        mantissa, exponent = text.split("e")
-        return f"{mantissa}e{int(exponent)}"
-    return text
+    if "e" not in text:
+        return text
+    if 1 <= abs(x) < 1e6:
+        return f"{float(text):.0f}"
+    mantissa, exponent = text.split("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def unit(name: str, language: str) -> str:
@@ -126,6 +129,20 @@ def criterion(entry: Criterion, paper: list[float] | None, language: str) -> str
             return "递减"
         case _:
             return str(entry)
+
+
+def place_short(where: str) -> str:
+    """The first place, as short as a terminal's column: `Section 3.5; Table 1` is `§3.5`."""
+    text = where.split("; ")[0]
+    for name, short in (
+        ("Section", "§"),
+        ("Table", "Tab. "),
+        ("Figure", "Fig. "),
+        ("Equation", "Eq. "),
+        ("Appendix", "App. "),
+    ):
+        text = re.sub(rf"\b{name}s? (?=\w)", short, text)
+    return text
 
 
 def place_zh(where: str) -> str:
