@@ -190,8 +190,9 @@ def judge(
         for name, criterion in criteria.items()
     }
     states: dict[str, State] = {name: part.state for name, part in parts.items()}
-    needed = [part.seeds for part in parts.values() if part.state == "straddles"]
-    against = [part.seeds for part in parts.values() if part.state == "straddles" and part.outside and part.seeds]
+    undecided = [] if "fails" in states.values() else [part for part in parts.values() if part.state == "straddles"]
+    needed = [part.seeds for part in undecided]
+    against = [part.seeds for part in undecided if part.outside and part.seeds]
     return Judgement(
         value=_reshape(samples[0], {name: part.estimate for name, part in parts.items()}),
         interval={name: part.intervals for name, part in parts.items()} if len(samples) > 1 else None,
@@ -308,7 +309,7 @@ def _transform(
     if scale == "log":
         if min(column) <= 0:
             raise ValueError(f"{label}is on a logarithmic scale, and {min(column):g} is not above 0")
-        return math.log, math.exp
+        return math.log, _exp
     assert not isinstance(scale, str)
     low, high = scale
     if outside := [x for x in column if not low <= x <= high]:
@@ -319,7 +320,12 @@ def _transform(
     def logit(x: float) -> float:
         return -math.inf if x <= low else math.inf if x >= high else math.log((x - low) / (high - x))
 
-    return logit, lambda y: low + (high - low) / (1 + math.exp(-y))
+    return logit, lambda y: low + (high - low) / (1 + _exp(-y))
+
+
+def _exp(x: float) -> float:
+    """e to the x; what is past the largest float is infinite."""
+    return math.exp(x) if x < 709 else math.inf
 
 
 def _moments(column: Sequence[float]) -> tuple[float, float]:

@@ -78,7 +78,9 @@ def compute(text: str, reported: Mapping[str, Entry]) -> Computed:
         raise ValueError(f"{text!r} cannot be computed: {error}") from None
     if not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{text!r} gives {value!r}, which is no number")
-    return Computed(value, re.sub(r"_\d+", lambda m: _text(found[m[0]]), named.strip()).replace("*", "·"))
+    return Computed(
+        value, re.sub(r"_\d+", lambda m: _text(found[m[0]]), named.strip()).replace("**", "^").replace("*", "·")
+    )
 
 
 def _look_up(match: re.Match[str], reported: Mapping[str, Entry]) -> Any:

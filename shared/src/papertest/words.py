@@ -42,11 +42,11 @@ TIERS = {
 }
 SYMBOLS = {  # units that have one
     "1": "", "ratio": "×", "%": " %", "percentage points": " pp", "10^6 parameters": " M", "10^9 parameters": " B",
-    "GB": " GB", "MB": " MB", "TB": " TB", "GFLOPs": " GFLOP", "ms": " ms", "s": " s", "nats": " nats",
+    "GB": " GB", "MB": " MB", "TB": " TB", "GFLOP": " GFLOP", "TFLOP/s": " TFLOP/s", "BLEU": " BLEU", "ms": " ms", "s": " s", "nats": " nats",
 }  # fmt: skip
 UNITS_ZH = {
     "1": "", "ratio": " 倍", "%": "%", "percentage points": " 个百分点", "10^6 parameters": " 百万参数",
-    "10^9 parameters": " 十亿参数", "GB": " GB", "MB": " MB", "TB": " TB", "GFLOPs": " GFLOP", "ms": " ms", "s": " 秒",
+    "10^9 parameters": " 十亿参数", "GB": " GB", "MB": " MB", "TB": " TB", "GFLOP": " GFLOP", "TFLOP/s": " TFLOP/s", "BLEU": " BLEU", "ms": " ms", "s": " 秒",
     "nats": " 奈特",
 }  # fmt: skip
 SHORT = {"Section": "§", "Table": "Tab. ", "Figure": "Fig. ", "Equation": "Eq. ", "Appendix": "App. "}
