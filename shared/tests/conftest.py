@@ -41,54 +41,145 @@ where = "Figure 1"
 what = "A curve."
 what_zh = "曲线。"
 value = [3, 2, 1]
+columns = [10, 20, 30]
 unit = "1"
 setting = "none"
 
+[reported.parts]
+where = "Section 5.1"
+what = "The parts of the answer."
+what_zh = "答案的各部分。"
+value = { x = 20, y = 22 }
+unit = "1"
+setting = "none"
+
+[reported.times]
+where = "Table 4"
+what = "Times."
+what_zh = "时间。"
+value = { ours = 10, theirs = 15 }
+unit = "ms"
+setting = "none"
+
 [claims.answer]
+title = "The answer is 42"
+title_zh = "答案是 42"
 what = "The answer is 42."
 what_zh = "答案是 42。"
 reports = ["answer"]
 tier = "exact"
+unit = "1"
 accept = { equals = true }
 why = "It is stated."
+why_zh = "论文给出。"
 
 [claims.pair]
+title = "The pair"
+title_zh = "一对数"
 what = "The pair."
 what_zh = "一对。"
 reports = ["pair"]
 tier = "exact"
+unit = "ms"
 accept = { a = { digits = 1 }, b = { within = 0.1 } }
 why = "It is stated."
+why_zh = "论文给出。"
+
+[claims.ours]
+title = "Three gigabytes are enough"
+title_zh = "三 GB 足够"
+what = "It takes at most 4 GB."
+what_zh = "内存不超过 4 GB。"
+reports = ["answer"]
+tier = "exact"
+unit = "GB"
+accept = { at_most = 4 }
+why = "What a laptop has."
+why_zh = "笔记本电脑的内存。"
+by = "us"
+
+[claims.sum]
+title = "The parts are the answer"
+title_zh = "各部分之和等于答案"
+what = "x and y are 42 together."
+what_zh = "x 与 y 之和为 42。"
+reports = ["parts", "answer"]
+tier = "printed"
+unit = "1"
+paper = "{answer}"
+accept = { equals = true }
+why = "It could be seen through when it was written."
+why_zh = "写下判据时即可看出结果。"
 
 [claims.curve]
+title = "The curve falls"
+title_zh = "曲线下降"
 what = "The curve falls."
 what_zh = "曲线下降。"
 reports = ["curve"]
 tier = "trend"
+unit = "1"
+paper = "{curve}"
 accept = { decreasing = true }
 why = "It is drawn so."
+why_zh = "图中如此。"
+controls = ["noise"]
 
 [claims.noise]
+title = "The noise is small"
+title_zh = "噪声小"
 what = "The noise is small."
 what_zh = "噪声小。"
 reports = ["answer", "curve"]
 tier = "trend"
+unit = "1"
 accept = { at_most = 50 }
 why = "It is said so."
+why_zh = "文中如此。"
+
+[claims.similar]
+title = "Two runs are alike"
+title_zh = "两次运行相似"
+what = "Two runs are alike."
+what_zh = "两次运行相似。"
+reports = ["answer"]
+tier = "trend"
+unit = "1"
+accept = { at_least = 0.5 }
+scale = [0, 1]
+why = "Half is alike."
+why_zh = "过半即为相似。"
+
+[claims.fast]
+title = "Half as fast again as the peer"
+title_zh = "速度是对照实现的 1.5 倍"
+what = "It is half as fast again as the peer."
+what_zh = "速度是对照实现的 1.5 倍。"
+reports = ["times"]
+tier = "speed"
+unit = "ratio"
+paper = { speed = "{times.theirs} / {times.ours}" }
+accept = { speed = { at_least = 1.2 }, memory = { at_most = 2.5 } }
+why = "A part of the paper's effect."
+why_zh = "论文效应的一部分。"
 
 [claims.large]
+title = "The same at scale"
+title_zh = "大规模时相同"
 what = "The same at scale."
 what_zh = "大规模。"
 reports = ["answer"]
 tier = "paper"
+unit = "1"
 accept = { at_least = 1 }
 why = "It is stated."
+why_zh = "论文给出。"
 needs = "cuda"
 cost = "0.5 GPU-hours"
 """
 
 CLAIMS = """
-from papertest.claims import Measured, Run, claim
+from papertest.claims import Measured, Run, Timed, claim
 
 from toy.helpers import double
 from toy.hooks import event
@@ -110,10 +201,24 @@ def pair(run: Run) -> dict[str, float]:
     return value
 
 
+@claim("ours")
+def ours(run: Run) -> float:
+    event("begin", f"ours {run.seed}")
+    event("end", f"ours {run.seed}")
+    return 3.0
+
+
+@claim("sum")
+def total(run: Run) -> float:
+    event("begin", f"sum {run.seed}")
+    event("end", f"sum {run.seed}")
+    return sum(run.reported["parts"].value.values())
+
+
 def base(run: Run, height: float) -> float:
     event("begin", f"base {run.seed}")
     event("end", f"base {run.seed}")
-    return height  # the same for every seed: no interval, and so no second spent on importing SciPy
+    return height  # the same for every seed
 
 
 @claim("curve")
@@ -130,6 +235,21 @@ def noise(run: Run) -> float:
     value = run.shared(base, 3.0) + 39
     event("end", f"noise {run.seed}")
     return value
+
+
+@claim("similar")
+def similar(run: Run) -> float:
+    event("begin", f"similar {run.seed}")
+    event("end", f"similar {run.seed}")
+    return [0.9, 0.92, 0.96][run.seed % 3]
+
+
+@claim("fast")
+def fast(run: Run) -> Timed:
+    event("begin", f"fast {run.seed}")
+    rounds = [{"speed": 1.5 + i % 5 / 50, "memory": 2.0} for i in range(3 if run.quick else 15)]
+    event("end", f"fast {run.seed}")
+    return Timed(rounds, null=[1.0, 1.01, 0.99])
 
 
 @claim("large")
@@ -210,12 +330,19 @@ def curve(results):
 """
 
 
+MARKED = """# Toy
+<!-- papertest:table -->
+<!-- papertest:end -->
+## Errata
+<!-- papertest:errata -->
+<!-- papertest:end-errata -->
+"""
 MAIN = "from toy.reproduce import main; main()"
 
 # A process that has imported what every run needs, and forks for each: a run takes a tenth of a second, not one.
 NURSERY = """
 import json, os, sys, traceback
-import numpy, papertest.reproduce
+import numpy, scipy.special, papertest.reproduce
 
 sys.dont_write_bytecode = True
 for line in sys.stdin:
@@ -230,6 +357,7 @@ for line in sys.stdin:
         sys.argv[1:] = order["args"]
         code = 0
         try:
+            exec(os.environ.get("TOY_BEFORE", ""), {})
             exec(order["main"], {"__name__": "__main__"})
         except SystemExit as exit:
             code = exit.code or 0
@@ -291,7 +419,10 @@ class Toy:
         return {**os.environ, **fixed, "TOY_LOG": str(beside / "log"), "PYTHONDONTWRITEBYTECODE": "1", **more}
 
     def run(self, *args: str, **env: str) -> Done:
-        """`reproduce` with these arguments, in a process of its own, to its end."""
+        """`reproduce` with these arguments, in a process of its own, to its end.
+
+        `TOY_BEFORE` is code that the process runs first: another machine, another version of a library.
+        """
         streams = [str(self.root.parent / name) for name in ("out", "err")]
         order = {
             "cwd": str(self.root),
@@ -360,7 +491,7 @@ def build(root: Path, nursery: subprocess.Popen[str]) -> Toy:
     write(toy.code / "reproduce" / "__init__.py", "from papertest.reproduce import run\n\n\ndef main(): run('toy')\n")
     write(toy.claims, CLAIMS)
     for name in ("README.md", "README.zh-CN.md"):
-        write(toy.home / name, "# Toy\n<!-- papertest:table -->\n<!-- papertest:end -->\n")
+        write(toy.home / name, MARKED)
         write(root / name, "# All\n<!-- papertest:scoreboard -->\n<!-- papertest:end -->\n")
     for folder in ("figures", "results"):
         (toy.home / folder).mkdir()
@@ -392,7 +523,7 @@ def toy_with_figure(toy: Toy) -> Toy:
 
 @pytest.fixture(scope="session")
 def recorded_toy(tmp_path_factory: pytest.TempPathFactory, nursery: subprocess.Popen[str]) -> Toy:
-    """A toy checkout recorded by one undisturbed run; only to be read."""
+    """A toy checkout recorded by one undisturbed run; only to be read, or copied."""
     toy = build(tmp_path_factory.mktemp("recorded") / "checkout", nursery)
     assert toy.run("--record").code == 0
     return toy
