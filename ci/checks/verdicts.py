@@ -1,4 +1,4 @@
-"""Exact and printed claims, recomputed, give the recorded verdicts and numbers; results, tables and figures are of today.
+"""Exact and printed claims, recomputed, give the recorded verdicts and numbers; all else follows from the results.
 
 A recomputed number is the recorded one where the two are nearer than half a unit of its fourth significant digit, which
 is what tables print, or than 1e-12, which is rounding around zero. A part whose criterion is an error's bound,
@@ -73,8 +73,10 @@ def computed(member: Member) -> list[str]:
         if "failure" in now:
             found.append(f"{now['failure']}: run `{again} --fresh` for the traceback")
         elif now["verdict"] != now["recorded_verdict"]:
-            found.append(f"{claim} ({now['where']}) is recorded as {now['recorded_verdict']}, recomputed it is "
-                         f"{now['verdict']} (recorded {now['recorded_value']}, now {now['value']}): {right}")  # fmt: skip
+            found.append(
+                f"{claim} ({now['where']}) is recorded as {now['recorded_verdict']}, recomputed it is "
+                f"{now['verdict']} (recorded {now['recorded_value']}, now {now['value']}): {right}"
+            )
         elif (changed := difference(now["recorded_value"], now["value"], now["errors"])) is not None:
             found.append(f"{claim} ({now['where']}) is recorded with another value, {changed}: {right}")
     return found
