@@ -40,19 +40,22 @@ TIERS = {
         "printed": "论文数字之间的核算",
     },
 }
+SAME = ("GB", "MB", "TB", "GFLOP", "TFLOP/s", "BLEU", "ms")  # units that are written alike in both languages
 SYMBOLS = {  # units that have one
-    "1": "", "ratio": "×", "%": " %", "percentage points": " pp", "10^6 parameters": " M", "10^9 parameters": " B",
-    "GB": " GB", "MB": " MB", "TB": " TB", "GFLOP": " GFLOP", "TFLOP/s": " TFLOP/s", "BLEU": " BLEU", "ms": " ms", "s": " s", "nats": " nats",
+    **{name: f" {name}" for name in SAME},
+    "ratio": "×", "%": " %", "percentage points": " pp", "10^6 parameters": " M", "10^9 parameters": " B",
+    "s": " s", "nats": " nats",
 }  # fmt: skip
 UNITS_ZH = {
-    "1": "", "ratio": " 倍", "%": "%", "percentage points": " 个百分点", "10^6 parameters": " 百万参数",
-    "10^9 parameters": " 十亿参数", "GB": " GB", "MB": " MB", "TB": " TB", "GFLOP": " GFLOP", "TFLOP/s": " TFLOP/s", "BLEU": " BLEU", "ms": " ms", "s": " 秒",
-    "nats": " 奈特",
+    **{name: f" {name}" for name in SAME},
+    "ratio": " 倍", "%": "%", "percentage points": " 个百分点", "10^6 parameters": " 百万参数",
+    "10^9 parameters": " 十亿参数", "s": " 秒", "nats": " 奈特",
 }  # fmt: skip
 SHORT = {"Section": "§", "Table": "Tab. ", "Figure": "Fig. ", "Equation": "Eq. ", "Appendix": "App. "}
 PLACES_ZH = (
     (r"\bFigures? ([\w.]+)", r"图 \1"),
     (r"\bTables? ([\w.]+)", r"表 \1"),
+    (r"\bSections ([\w.]+) and ([\w.]+)", r"第 \1、\2 节"),
     (r"\bSections? ([\w.]+)", r"第 \1 节"),
     (r"\bAppendi(?:x|ces) ([\w.]+)", r"附录 \1"),
     (r"\bEquations? ([\w.()]+)", r"式 \1"),
