@@ -116,7 +116,11 @@ def _evaluate(node: ast.expr, names: dict[str, Any]) -> Any:
         case ast.UnaryOp(op, operand) if type(op) in OPERATORS:
             return OPERATORS[type(op)](_evaluate(operand, names))
         case ast.Call(ast.Name(name), arguments, []) if name in FUNCTIONS:
-            return FUNCTIONS[name](*(_evaluate(argument, names) for argument in arguments))
+            evaluated = [_evaluate(argument, names) for argument in arguments]
+            try:
+                return FUNCTIONS[name](*evaluated)
+            except ValueError as error:  # a root of a negative number
+                raise ArithmeticError(error) from None
         case _:
             raise ValueError(
                 f"only + - * / **, numbers and {', '.join(FUNCTIONS)} are computed, not {ast.unparse(node)!r}"
