@@ -115,6 +115,8 @@ class Claim(_Table):
             raise ValueError('`by = "us"` is for what we measure, and a printed sum is the paper\'s')
         if (self.earlier is None) != (self.earlier_zh is None):
             raise ValueError("`earlier` and `earlier_zh` go together")
+        if self.paper == {}:
+            raise ValueError("`paper` is an empty table: leave it out where the paper states no such number")
         accept: acceptance.Accept = self.accept
         tables: list[tuple[str, Any]] = [("paper", self.paper), ("scale", self.scale)]
         for key, table in tables:
