@@ -85,17 +85,15 @@ def test_more_than_ten_entries_are_told_apart():
         ("{one} +", "'{one} +' is not arithmetic"),
         ("{one} {one}", "'{one} {one}' is not arithmetic"),
         ("{row} - {one}", "'{row} - {one}' cannot be computed: unsupported operand type(s) for -: 'list' and 'float'"),
-        ("sum({row}) + {row}", "'sum({row}) + {row}' cannot be computed: unsupported operand type(s) for +: 'float' and "
-                               "'list'"),
+        ("{one} - {row}", "'{one} - {row}' cannot be computed: unsupported operand type(s) for -: 'float' and 'list'"),
         ("{minus} ** 0.5", "'{minus} ** 0.5' gives (1.2246467991473532e-16+2j), which is no number"),
         ("{row} + {row}", "'{row} + {row}' gives [3, 2, 1, 3, 2, 1], which is no number"),
         ("1e999 * {one}", "'1e999 * {one}' gives inf, which is no number"),
     ],
 )  # fmt: skip
 def test_what_is_no_arithmetic_is_refused(text: str, said: str):
-    with pytest.raises(ValueError) as refused:  # noqa: PT011: the whole message is compared
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
         compute(text, REPORTED)
-    assert str(refused.value) == said
 
 
 @pytest.mark.parametrize(
