@@ -101,10 +101,14 @@ def verdict(result: Result, language: str) -> str:
 
 
 def where(package: Package, claim: str, language: str) -> str:
+    """The places in the paper: all of up to three, else two and how many more."""
     entries = [package.record.reported[i] for i in package.record.claims[claim].reports]
-    if language == "en":
-        return "; ".join(dict.fromkeys(entry.where for entry in entries))
-    return "；".join(dict.fromkeys(entry.where_zh or words.place_zh(entry.where) for entry in entries))
+    english = language == "en"
+    places = list(dict.fromkeys(e.where if english else e.where_zh or words.place_zh(e.where) for e in entries))
+    if len(places) > 3:
+        more = f"and {len(places) - 2} more places" if english else f"等 {len(places)} 处"
+        places = [*places[:2], more]
+    return ("; " if english else "；").join(places)
 
 
 def writeup(package: Package, results: dict[str, Result], language: str) -> str:

