@@ -195,6 +195,8 @@ class Measurer:
             self._nested, start = 0.0, time.perf_counter()
             measured = function(run)
             seconds = time.perf_counter() - start - self._nested
+            if isinstance(measured, Timed) != (self.package.record.claims[claim].tier == "speed"):
+                raise TypeError("a claim of tier speed, and only such a one, gives papertest.Timed")
             value, rounds, null, details = self._values(measured)
             files.checksum([value, rounds, null, details])  # TypeError where it is not JSON, such as an array
         except Exception as error:
