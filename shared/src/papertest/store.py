@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from papertest import files
 from papertest.accept import Accept, Judgement, Value, estimate, judge
+from papertest.bench import PAIRS
 from papertest.files import Damaged
 from papertest.package import Package
 from papertest.records import SEEDED
@@ -201,6 +202,9 @@ def verdict(package: Package, claim: str, samples: Sequence[Kept], verdicts: Map
         return Verdicted(judgement, "undecided", why, failed, null)
     if null is not None and not abs(null - 1) <= NOISE:
         why = f"noisy machine: the same side twice gave {null:.3f}, not 1.00 ± {NOISE}"
+        return Verdicted(judgement, "undecided", why, None, null)
+    if entry.tier == "speed" and len(values) < PAIRS:
+        why = f"{len(values)} of {PAIRS} rounds are measured"
         return Verdicted(judgement, "undecided", why, None, null)
     if entry.tier in SEEDED and len(samples) < entry.runs:
         why = f"{len(samples)} of {entry.runs} seeds are measured"
