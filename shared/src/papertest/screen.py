@@ -58,11 +58,18 @@ class Line:
         return {self.here.verdict, self.known.verdict} == {"reproduced", "not reproduced"}
 
 
+class Output(Console):
+    """stdout: whoever reads it may have seen enough, which the command ends on, and without an error."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Terminal:
     """Messages and bars on stderr, so that stdout holds the table, or the JSON, alone."""
 
     def __init__(self) -> None:
-        self.out = Console(highlight=False)
+        self.out = Output(highlight=False)
         self.err = Console(stderr=True, highlight=False)
         self.bars = Progress(
             TextColumn("{task.description}"),
