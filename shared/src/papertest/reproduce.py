@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any, NoReturn
 
@@ -151,9 +151,16 @@ def _show(terminal: Terminal, package: Package, claim: str, as_json: bool) -> No
         raise Problem(f"--show {claim}: there is no such claim{records.nearest(claim, package.record.claims)}")
     known = store.recorded(package, terminal.say)
     measurer = Measurer(package, terminal)
-    here = _kept(measurer, claim, {i: r.verdict for i, r in known.items()})
+    try:
+        here = _kept(measurer, claim, {i: r.verdict for i, r in known.items()})
+    except ClaimFailed as failure:  # what it measured has not the shape that its record has now
+        terminal.say(str(failure))
+        here = None
+    if here is None and claim not in known:
+        here = store.not_run(package, claim, measurer.lacks(claim) or "neither recorded nor measured here", "")
     if as_json:
-        _print_json([_object(Line(claim, "measured" if here else "recorded", here, known.get(claim)))])
+        how = "measured" if here is not None and here.samples else "recorded" if claim in known else "not run"
+        _print_json([_object(Line(claim, how, here, known.get(claim)))])
         return
     terminal.claim(package, claim, known.get(claim), here)
 
@@ -199,7 +206,7 @@ class _Reproduction:
                 for claim in chosen:
                     late = time.perf_counter() - start > 60 * self.options.minutes and costs[claim] > 0
                     if claim in left or (late and not self._whole(claim)):
-                        lines[claim] = Line(claim, "recorded", None, self.known.get(claim), cost=costs[claim])
+                        lines[claim] = self._left(claim, costs[claim])
                         continue
                     self._announce(claim, costs[claim])
                     try:
@@ -208,6 +215,7 @@ class _Reproduction:
                         data = isinstance(failure.__cause__, DataError)
                         failed.append(f"{claim}: {failure.__cause__}" if data else str(failure))
                     self.terminal.done(costs[claim])
+                self._judge_again(lines, verdicts)
                 here = {i: line.here for i, line in lines.items() if line.how == "measured" and line.here is not None}
                 if self.options.record:
                     with measurer.alone():
@@ -266,6 +274,11 @@ class _Reproduction:
                 planned += costs[claim]
         return left
 
+    def _left(self, claim: str, seconds: float) -> Line:
+        known = self.known.get(claim)
+        here = store.not_run(self.package, claim, "it was never recorded, and does not fit into --minutes", "")
+        return Line(claim, "recorded", None if known else here, known, cost=seconds)
+
     def _announce(self, claim: str, seconds: float) -> None:
         if not self.terminal.err.is_terminal and seconds > 0:
             self.terminal.note(f"{claim} …")
@@ -283,10 +296,21 @@ class _Reproduction:
         verdicts[claim] = here.verdict
         return Line(claim, "measured", here, known)
 
+    def _judge_again(self, lines: dict[str, Line], verdicts: dict[str, str]) -> None:
+        """With the verdicts of all claims: a control may have been measured after what it controls."""
+        claims = self.package.record.claims
+        todo = [i for i, line in lines.items() if line.how == "measured" and claims[i].controls]
+        for _ in todo:  # as often as a chain of controls may be long
+            for i in todo:
+                line = lines[i]
+                assert line.here is not None
+                here = store.result(self.package, i, line.here.kept, line.here.fingerprint, verdicts)
+                lines[i], verdicts[i] = replace(line, here=here), here.verdict
+
     def _write_result(self, result: Result) -> None:
         """Into results/, as each sample comes; what is there already is not written again."""
         known = store.recorded(self.package, lambda _: None).get(result.claim)
-        if known is None or known.model_dump() != files.finite(result.model_dump()):
+        if known is None or files.finite(known.model_dump()) != files.finite(result.model_dump()):
             store.write_result(self.package, result)
 
     def _write(self) -> None:
@@ -306,20 +330,28 @@ def rejudge(measurer: Measurer, terminal: Terminal) -> None:
     A claim that has no samples and cannot run here is written as not run.
     """
     package = measurer.package
-    for _ in range(2):  # a control's verdict may have changed in the first pass
+    for _ in package.record.claims:  # a control's verdict may have changed what it controls, and so on
+        changed = False
         known = store.recorded(package, terminal.say)
         verdicts = {i: result.verdict for i, result in known.items()}
         for claim in package.record.claims:
             result = known.get(claim)
             lacks = measurer.lacks(claim)
             if result is not None and result.samples:
-                new = store.result(package, claim, result.kept, result.fingerprint, verdicts)
+                try:
+                    new = store.result(package, claim, result.kept, result.fingerprint, verdicts)
+                except ValueError as error:
+                    terminal.say(f"{claim}: {error}; `reproduce --only {claim} --record` measures it again")
+                    continue
             elif lacks is not None:
                 new = store.not_run(package, claim, lacks, "")
             else:
                 continue
             if result is None or files.finite(new.model_dump()) != files.finite(result.model_dump()):
                 store.write_result(package, new)
+                changed = True
+        if not changed:
+            break
 
 
 def _agrees(package: Package, claim: str, here: Result, known: Result | None) -> bool | None:
