@@ -104,11 +104,13 @@ def where(package: Package, claim: str, language: str) -> str:
     """The places in the paper: all of up to three, else two and how many more."""
     entries = [package.record.reported[i] for i in package.record.claims[claim].reports]
     english = language == "en"
-    places = list(dict.fromkeys(e.where if english else e.where_zh or words.place_zh(e.where) for e in entries))
+    stop = "; " if english else "；"
+    told = [entry.where if english else entry.where_zh or words.place_zh(entry.where) for entry in entries]
+    places = list(dict.fromkeys(place for each in told for place in each.split(stop)))
     if len(places) > 3:
         more = f"and {len(places) - 2} more places" if english else f"等 {len(places)} 处"
         places = [*places[:2], more]
-    return ("; " if english else "；").join(places)
+    return stop.join(places)
 
 
 def writeup(package: Package, results: dict[str, Result], language: str) -> str:
@@ -157,17 +159,21 @@ def _rows(package: Package, results: dict[str, Result], claims: list[str], langu
 
 def _details(package: Package, results: dict[str, Result], claims: list[str], summary: str, language: str) -> list[str]:
     lines = ["<details>", f"<summary>{summary}</summary>", ""]
+    english = language == "en"
+    stop, colon, gap = (". ", ": ", "; ") if english else ("。", "：", "；")
+    reason, before = ("Reason", "Earlier") if english else ("理由", "此前")
     for i in claims:
         entry, result = package.record.claims[i], results[i]
-        english = language == "en"
-        stop = "." if english else "。"
-        what = (entry.what if english else entry.what_zh).removesuffix(".").removesuffix("。")
-        why = (entry.why if english else entry.why_zh).removesuffix(".").removesuffix("。")
-        lines.append(f"- `{i}`: {what}{stop} {'; '.join(parts(package, i, result, language))}{stop} "
-                     f"{'Reason' if english else '理由'}: {why}{stop}".replace("|", "\\|"))  # fmt: skip
-        earlier = entry.earlier if english else entry.earlier_zh
+        title, what, why, earlier = (
+            (entry.title, entry.what, entry.why, entry.earlier)
+            if english
+            else (entry.title_zh, entry.what_zh, entry.why_zh, entry.earlier_zh)
+        )
+        said = [what, gap.join(parts(package, i, result, language)), f"{reason}{colon}{why}"]
         if earlier and entry.tier != "trend":
-            lines[-1] += f" {'Earlier' if english else '此前'}: {earlier.removesuffix('.').removesuffix('。')}{stop}"
+            said.append(f"{before}{colon}{earlier}")
+        text = "".join(each.rstrip(".。") + stop for each in said).rstrip()
+        lines.append(f"- **{title}** (`{i}`){colon}{text}".replace("|", "\\|"))
     return [*lines, "", "</details>", ""]
 
 
