@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from papertest import counting
 from papertest.claims import Measured, Run, claim
 from papertest.threads import one_thread
 
@@ -20,6 +19,7 @@ from transformer.reproduce.exact.table_1 import (
     WINDOWS,
     Layer,
     convolutional,
+    power,
     restricted,
     self_attention,
 )
@@ -71,7 +71,7 @@ def path(run: Run) -> Measured:
     }
     logarithms = [round(math.log(n, k)) for k, n in DILATED]
     sizes = {"n": LENGTHS, "r": WINDOWS, "k": WINDOWS, "log": logarithms}
-    value = {name: counting.exponent(sizes[name.rpartition("_")[2]], count) for name, count in counts.items()}
+    value = {name: power(sizes[name.rpartition("_")[2]], count) for name, count in counts.items()}
     return Measured(value, {"sizes": sizes, "layers": counts})
 
 

@@ -55,6 +55,11 @@ def convolutional(d: int, k: int, dilation: int = 1) -> Layer:
     return lambda x: module(F.pad(x.mT, ((k - 1) * dilation, 0))).mT
 
 
+def power(sizes: list[int], counts: list[int]) -> float:
+    """The p of count = c · size^p, without the rounding of the fit."""
+    return round(counting.exponent(sizes, counts), 9) + 0.0  # + 0.0: no -0.0
+
+
 # ---------------------------------------------------------------- complexity
 
 
@@ -87,7 +92,7 @@ def complexity(run: Run) -> Measured:
             z = {"n": 256, "d": 256, "k": 16} | {"k" if size == "r" else size: s}
             layer = partial(makers[kind], z["d"], z["k"])
             counts.setdefault(name, []).append(multiply_adds(layer, z["n"], z["d"]))
-        value[name] = counting.exponent(sweeps[size], counts[name])
+        value[name] = power(sweeps[size], counts[name])
     return Measured(value, {"sizes": sweeps, "multiply_adds": counts})
 
 
@@ -135,12 +140,10 @@ def longest_chain(layer: Layer, n: int, d: int = 4) -> int:
 def sequential(run: Run) -> Measured:
     """Table 1: exponents of n in the longest chain of dependent products, n = 32 … 256; k = r = 8."""
     layers = {
-        "self_attention": self_attention,
         "recurrent": recurrent(4),
+        "self_attention": self_attention,
         "convolutional": convolutional(4, 8),
         "restricted": restricted(8),
     }
     chains = {name: [longest_chain(layer, n) for n in LENGTHS] for name, layer in layers.items()}
-    return Measured(
-        {name: counting.exponent(LENGTHS, chain) for name, chain in chains.items()}, {"n": LENGTHS, **chains}
-    )
+    return Measured({name: power(LENGTHS, chain) for name, chain in chains.items()}, {"n": LENGTHS, **chains})
