@@ -115,11 +115,11 @@ def size(results: Results) -> Figure:
     tuned = results["size-finetuned"]
     effects(ratio, [
         ("half the layers", results["size-layers"], ""),
-        ("half the width\n(paper: extrapolated)", results["size-width"], ""),
+        ("half the width", results["size-width"], ""),
     ])  # fmt: skip
     effects(gain, [
         ("minus half\nthe layers", tuned, "layers"),
-        ("minus half the width\n(paper: extrapolated)", tuned, "width"),
+        ("minus half the width", tuned, "width"),
     ])  # fmt: skip
     ratio.set(title="Perplexity over the base model's", xlabel="ratio")
     gain.set(title="Base model after fine-tuning", xlabel="percentage points")
