@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
-from checks import workspace
-from checks.common import UV, copy_workspace, packages, read_toml, run, script, tail
-
-EXAMPLE = {"slug": "example-paper", "title": "An Example Paper That Nobody Wrote", "arxiv": "0000.00000"}
+from checks import verdicts, workspace
+from checks.common import UV, Member, copy_workspace, packages, read_toml, run, script, tail
+from checks.workspace import EXAMPLE
 
 
 def check(root: Path) -> list[str]:
@@ -24,8 +24,8 @@ def check(root: Path) -> list[str]:
         if not any("`reinstall-package`" in problem for problem in set(workspace.check(copy)) - set(before)):
             found.append("a package that `reinstall-package` does not name goes unseen: ci/checks/workspace.py")
         reinstall(copy, EXAMPLE["slug"])
-        found += [f"a package from ci/template: {new}" for new in workspace.check(copy) if new not in before]
         found += runs(copy, EXAMPLE["slug"])
+        found += [f"a package from ci/template: {new}" for new in workspace.check(copy) if new not in before]
         recorded = [member.slug for member in packages(copy) if (copy / "papers" / f"{member.slug}.toml").exists()]
         slugs = [slug for slug in recorded if slug != EXAMPLE["slug"]]
         for slug in [*slugs, EXAMPLE["slug"], *slugs]:
@@ -38,9 +38,13 @@ def check(root: Path) -> list[str]:
 
 
 def runs(root: Path, slug: str) -> list[str]:
-    """What fails of a package just made: recording its claim, its tests, its notebook, and ruff."""
+    """What fails of a package just made, in the order of CONTRIBUTING: commit, record, then its tests and checks."""
     home = f"packages/{slug}"
+    git = ["git", "-c", "user.name=ci", "-c", "user.email=ci", "-c", "core.autocrlf=false"]
     steps = (
+        ["git", "init", "--quiet"],
+        ["git", "add", "papers", home],
+        [*git, "commit", "--quiet", "-m", "The record, older than any result"],
         [UV, "run", "--package", slug, "reproduce", "--record"],
         [UV, "run", "--all-packages", "pytest", "--quiet", "--nbval-lax", home],
         [script("ruff"), "check", "--quiet", home],
@@ -51,7 +55,9 @@ def runs(root: Path, slug: str) -> list[str]:
         if done.returncode:
             name = " ".join([Path(step[0]).stem, *map(str, step[1:])])
             return [f"in a package from ci/template, `{name}` fails:{tail(done, 30)}"]
-    return []
+    python = root / ".venv" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    found = verdicts.problems(Member(root / home), python)
+    return [f"a package from ci/template, recorded: {problem}" for problem in found]
 
 
 def from_template(root: Path) -> subprocess.CompletedProcess[str]:

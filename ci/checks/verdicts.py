@@ -58,12 +58,17 @@ ROUNDING = 1e-12
 
 
 def check(root: Path) -> list[str]:
-    return [f"{member.slug}: {problem}" for member in packages(root) for problem in [*computed(member), *kept(member)]]
+    return [f"{member.slug}: {problem}" for member in packages(root) for problem in problems(member)]
 
 
-def computed(member: Member) -> list[str]:
+def problems(member: Member, python: str | Path = sys.executable) -> list[str]:
+    """What is wrong with a package; `python` is that of an environment in which it is installed."""
+    return [*computed(member, python), *kept(member, python)]
+
+
+def computed(member: Member, python: str | Path = sys.executable) -> list[str]:
     """The exact and printed claims whose verdict or numbers, recomputed here, are not the recorded ones."""
-    done = run([sys.executable, "-c", RECOMPUTE, member.home / "src" / member.module], member.home)
+    done = run([python, "-c", RECOMPUTE, member.home / "src" / member.module], member.home)
     if done.returncode or not done.stdout.startswith("{"):
         return [f"its exact claims cannot be recomputed:{tail(done)}"]
     found: list[str] = []
@@ -111,7 +116,7 @@ def same(recorded: float | None, now: float | None) -> bool:
     return abs(now - recorded) <= max(half, ROUNDING)
 
 
-def kept(member: Member) -> list[str]:
+def kept(member: Member, python: str | Path = sys.executable) -> list[str]:
     """What papertest finds wrong with the record's history, the recorded results, the tables and the figures."""
-    done = run([sys.executable, "-c", HOLD, member.home / "src" / member.module], member.home)
+    done = run([python, "-c", HOLD, member.home / "src" / member.module], member.home)
     return done.stdout.splitlines() if not done.returncode else [f"its results cannot be read:{tail(done)}"]

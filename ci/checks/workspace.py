@@ -1,8 +1,10 @@
-"""Every package has the same parts, and no file names a registry, a path of this machine, or work left undone."""
+"""Every package has the same parts and no claim of the template; no file names a registry or a path of a machine."""
 
 from __future__ import annotations
 
 import re
+import tomllib
+from itertools import zip_longest
 from pathlib import Path
 
 from checks.common import Member, packages, read_toml, tracked
@@ -11,6 +13,18 @@ PARTS = ("README.md", "README.zh-CN.md", "src", "tests", "notebooks", "figures",
 REGISTRY = re.compile(
     r"[\w.-]*(?:pypi|pythonhosted|npmjs|mirrors?|download\.pytorch)\.(?:[\w-]+\.)*(?:org|com|net|cn|io)\b"
 )
+HEADINGS = {
+    "README.md": (
+        "The idea in a paragraph", "The maths", "The main result", "The numbers", "What came out and what did not",
+        "Pitfalls", "Interview questions", "Deviations", "Use it", "Read on", "Appendix: errata", "Appendix: lab notes",
+    ),
+    "README.zh-CN.md": (
+        "一段话讲清思想", "数学推导", "主要结果", "数字", "哪些复现了、哪些没有", "常见陷阱", "面试题", "与论文的差异",
+        "使用方法", "延伸阅读", "附录：勘误", "附录：实验记录",
+    ),
+}  # fmt: skip
+TEMPLATE = Path(__file__).parent.parent / "template" / "papers" / "{{ slug }}.toml.jinja"
+EXAMPLE = {"slug": "example-paper", "title": "An Example Paper That Nobody Wrote", "arxiv": "0000.00000"}
 UNDONE = re.compile(r"\braise NotImplementedError\b")  # and ruff's FIX rules: no comment that puts work off
 
 
@@ -22,7 +36,7 @@ def check(root: Path) -> list[str]:
         if member.slug not in reinstalled:
             found.append(f"packages/{member.slug} is not in `reinstall-package` of pyproject.toml: add it, "
                          f"or `uv run --package {member.slug} reproduce` may run another paper")  # fmt: skip
-        found += parts(root, member)
+        found += parts(root, member) + headings(member) + leftovers(root, member)
     slugs = {member.slug for member in members}
     found += [f"`reinstall-package` of pyproject.toml names {s}, which is no package: take it out"
               for s in reinstalled if s not in slugs]  # fmt: skip
@@ -52,6 +66,46 @@ def parts(root: Path, member: Member) -> list[str]:
     if not any(re.match(rf"{member.slug}\[jax, ?reproduce", str(entry)) for entry in group):
         found.append(f'{where}/pyproject.toml: [dependency-groups] dev needs "{member.slug}[jax,reproduce]"')
     return found
+
+
+def headings(member: Member) -> list[str]:
+    """The write-ups whose headings are not the ones that all have, in their order."""
+    found: list[str] = []
+    for name, wanted in HEADINGS.items():
+        path = member.home / name
+        if not path.exists():
+            continue
+        text = re.sub(r"^```.*?^```$", "", path.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+        have = re.findall(r"^## (.+?)\s*$", text, re.MULTILINE)
+        if have != list(wanted):
+            pairs = enumerate(zip_longest(wanted, have))
+            at, (a, b) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+            found.append(f"packages/{member.slug}/{name}: heading {at + 1} is {f'`{b}`' if b else 'missing'}, and "
+                         f"must be {f'`{a}`' if a else 'no further one'}: {'; '.join(wanted)}")  # fmt: skip
+    return found
+
+
+def leftovers(root: Path, member: Member) -> list[str]:
+    """The claims of the template's example in the record of a paper that is not the example."""
+    path = root / "papers" / f"{member.slug}.toml"
+    try:
+        record = read_toml(path)
+    except (FileNotFoundError, tomllib.TOMLDecodeError):
+        return []  # `parts` and papertest say so
+    if record.get("paper", {}).get("title") == EXAMPLE["title"]:
+        return []
+    left = examples()
+    return [f"papers/{path.name}: [claims.{claim}] is the template's example: put the paper's own claim in its place, "
+            "and take its function and what only it needs out"
+            for claim, entry in record.get("claims", {}).items()
+            if left & {claim, entry.get("title"), entry.get("title_zh")}]  # fmt: skip
+
+
+def examples() -> set[str]:
+    """The ids and titles of the claims that the template makes."""
+    text = TEMPLATE.read_text("utf-8")
+    ids = re.findall(r"^\[claims\.([a-z0-9-]+)\]$", text, re.MULTILINE)
+    return {*ids, *re.findall(r'^title(?:_zh)? = "([^{"]+)"$', text, re.MULTILINE)}
 
 
 def texts(root: Path) -> list[str]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from checks.workspace import HEADINGS
+
 PACKAGE = """
 [project]
 name = "{slug}"
@@ -27,10 +29,9 @@ def workspace(tmp_path: Path) -> Path:
         home, module = root / "packages" / slug, slug.replace("-", "_")
         for name in ("tests/test_it.py", "notebooks/walkthrough.ipynb", "figures/one.png", "results/one.json"):
             write(home / name, "")
-        write(
-            home / "README.md", f"# {slug}\n\n```python\nimport {module}\n```\n\n```python\nimport no_such_thing\n```\n"
-        )
-        write(home / "README.zh-CN.md", f"# {slug}\n")
+        for readme, headings in HEADINGS.items():
+            code = f"```python\nimport {module}\n```\n\n```python\n## no heading\nimport no_such_thing\n```\n"
+            write(home / readme, "\n".join([f"# {slug}\n", code, *(f"## {heading}\n" for heading in headings)]))
         write(home / "pyproject.toml", PACKAGE.format(slug=slug, module=module))
         write(home / "src" / module / "__init__.py", f"from {module}.model import answer\n")
         write(home / "src" / module / "model.py", "answer = 42\n")

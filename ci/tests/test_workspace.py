@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
@@ -60,6 +61,45 @@ def test_each_thing_that_a_pyproject_must_say_is_asked_for(workspace, old, new, 
     replace(workspace / "packages" / "first-paper" / "pyproject.toml", old, new)
     (problem,) = check.check(workspace)
     assert said in problem
+
+
+@pytest.mark.parametrize(
+    ("readme", "old", "new", "said"),
+    [
+        ("README.md", "## Pitfalls\n", "", "heading 6 is `Interview questions`, and must be `Pitfalls`"),
+        ("README.md", "## The maths", "## Maths", "heading 2 is `Maths`, and must be `The maths`"),
+        ("README.md", "## Appendix: lab notes\n", "", "heading 12 is missing, and must be `Appendix: lab notes`"),
+        ("README.md", "notes\n", "notes\n## More\n", "heading 13 is `More`, and must be no further one"),
+        ("README.zh-CN.md", "## 面试题", "## 面试常问", "heading 7 is `面试常问`, and must be `面试题`"),
+    ],
+)
+def test_a_write_up_has_the_headings_that_all_have(workspace, readme, old, new, said):
+    replace(workspace / "packages" / "first-paper" / readme, old, new)
+    (problem,) = check.check(workspace)
+    assert f"packages/first-paper/{readme}: {said}" in problem
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        '[claims.more-examples]\ntitle = "Our own"',
+        '[claims.our-own]\ntitle = "Every row sums to one"',
+        '[claims.our-own]\ntitle_zh = "每一行之和为 1"',
+    ],
+)
+def test_what_is_left_of_the_template_is_caught(workspace, left):
+    record = workspace / "papers" / "first-paper.toml"
+    record.write_text(f'[paper]\ntitle = "A Paper"\n{left}\n', "utf-8")
+    (problem,) = check.check(workspace)
+    assert f"papers/first-paper.toml: {left.splitlines()[0]} is the template's example" in problem
+    record.write_text(f'[paper]\ntitle = "{check.EXAMPLE["title"]}"\n{left}\n', "utf-8")
+    assert check.check(workspace) == []
+
+
+def test_the_template_has_an_example_of_every_tier_that_a_laptop_measures():
+    text = check.TEMPLATE.read_text("utf-8")
+    assert set(re.findall(r'^tier = "(\w+)"$', text, re.MULTILINE)) == {"exact", "printed", "trend", "speed"}
+    assert len(check.examples()) == 3 * text.count("\n[claims.")
 
 
 @pytest.mark.parametrize(
