@@ -40,6 +40,7 @@ def check(root: Path) -> list[str]:
 def runs(root: Path, slug: str) -> list[str]:
     """What fails of a package just made, in the order of CONTRIBUTING: commit, record, then its tests and checks."""
     home = f"packages/{slug}"
+    python = root / ".venv" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     git = ["git", "-c", "user.name=ci", "-c", "user.email=ci", "-c", "core.autocrlf=false"]
     steps = (
         ["git", "init", "--quiet"],
@@ -47,6 +48,7 @@ def runs(root: Path, slug: str) -> list[str]:
         [*git, "commit", "--quiet", "-m", "The record, older than any result"],
         [UV, "run", "--package", slug, "reproduce", "--record"],
         [UV, "run", "--all-packages", "pytest", "--quiet", "--nbval-lax", home],
+        [script("pyright"), "--pythonpath", python, f"{home}/src"],
         [script("ruff"), "check", "--quiet", home],
         [script("ruff"), "format", "--check", "--quiet", home],
     )
@@ -55,7 +57,6 @@ def runs(root: Path, slug: str) -> list[str]:
         if done.returncode:
             name = " ".join([Path(step[0]).stem, *map(str, step[1:])])
             return [f"in a package from ci/template, `{name}` fails:{tail(done, 30)}"]
-    python = root / ".venv" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     found = verdicts.problems(Member(root / home), python)
     return [f"a package from ci/template, recorded: {problem}" for problem in found]
 

@@ -12,7 +12,7 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from checks.common import Member, packages, run, tail
 
@@ -103,8 +103,8 @@ def difference(recorded: Any, now: Any, errors: list[str]) -> str | None:
 
 def numbers(value: Any) -> dict[tuple[str, int], float | None]:
     """Every number of a value by its part and its place in it."""
-    table: dict[str, Any] = value if isinstance(value, dict) else {"": value}
-    rows: dict[str, list[float | None]] = {part: x if isinstance(x, list) else [x] for part, x in table.items()}
+    table = cast("dict[str, Any]", value) if isinstance(value, dict) else {"": value}
+    rows = {part: cast("list[Any]", x) if isinstance(x, list) else [x] for part, x in table.items()}
     return {(part, at): x for part, row in rows.items() for at, x in enumerate(row)}
 
 
