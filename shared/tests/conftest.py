@@ -436,13 +436,15 @@ class Toy:
         code = int(self.nursery.stdout.readline())
         return Done(code, *(Path(stream).read_text("utf-8") for stream in streams))
 
-    def start(self, *args: str, under: tuple[str, ...] = (), **env: str) -> subprocess.Popen[str]:
+    def start(
+        self, *args: str, under: tuple[str, ...] = (), main: str = MAIN, stdout: int = subprocess.PIPE, **env: str
+    ) -> subprocess.Popen[str]:
         """The same in a Python of its own, and without waiting for its end; `under` is a command to start it with."""
-        command = [*under, sys.executable, "-c", MAIN, *args]
-        pipe = subprocess.PIPE
+        command = [*under, sys.executable, "-c", main, *args]
         return subprocess.Popen(
-            command, cwd=self.root, env=self.environment(env), stdout=pipe, stderr=pipe, text=True, encoding="utf-8"
-        )
+            command, cwd=self.root, env=self.environment(env), stdout=stdout, stderr=subprocess.PIPE, text=True,
+            encoding="utf-8",
+        )  # fmt: skip
 
     @staticmethod
     def finish(process: subprocess.Popen[str]) -> Done:
