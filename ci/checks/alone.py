@@ -1,13 +1,19 @@
-"""Each package builds, and works alone in an environment without its siblings, made by uv and by plain pip."""
+"""Each package builds with its record, and works alone, in environments made by uv and by plain pip.
+
+Then all of them with `[reproduce]`, in the environment that is already there: each lists its claims outside of a
+checkout; and each installs from a Git address with a subdirectory, here that of the checkout's last commit.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
-from checks.common import UV, Member, packages, run, tail
+from checks.common import UV, Member, packages, read_toml, run, tail
 
 WITHOUT = "import importlib.util, sys; sys.exit(' '.join(m for m in sys.argv[1:] if importlib.util.find_spec(m)))"
 
@@ -18,16 +24,17 @@ def check(root: Path) -> list[str]:
     found: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
         for member in (*members, papertest):
-            found += built(member, Path(scratch))
-        if found:
-            return found  # what does not build cannot be installed either
-        for member in (*members, papertest):
-            with tempfile.TemporaryDirectory() as place:
-                python = made([UV, "venv", "--quiet", "--python", sys.executable, place], Path(place))
-                install = [UV, "pip", "install", "--quiet", "--python", python]
-                found += works(root, member, python, install, "uv pip install")
-        found += by_pip(root, members) + by_pip(root, [papertest])
-    return found
+            found += built(root, member, Path(scratch))
+    if found:
+        return found  # what does not build cannot be installed either
+    for member in (papertest, *members):
+        with tempfile.TemporaryDirectory() as place:
+            python = made([UV, "venv", "--quiet", "--python", sys.executable, place], Path(place))
+            install = [UV, "pip", "install", "--quiet", "--python", python]
+            found += works(root, member, python, install, "uv pip install")
+            if member is members[-1]:  # its torch serves all of them
+                found += listed(root, members, python, install) + from_git(root, members, python, install)
+    return found + by_pip(root, members) + by_pip(root, [papertest])
 
 
 def by_pip(root: Path, members: list[Member]) -> list[str]:
@@ -57,10 +64,73 @@ def name(member: Member) -> str:
     return member.pyproject["project"]["name"]
 
 
-def built(member: Member, target: Path) -> list[str]:
-    """Whether a wheel can be built with nothing from the workspace."""
-    done = run([UV, "build", "--quiet", "--wheel", "--no-sources", "--out-dir", target, member.home], target)
-    return [f"{name(member)} builds no wheel: see its [build-system]{tail(done)}"] if done.returncode else []
+def built(root: Path, member: Member, target: Path) -> list[str]:
+    """Whether a wheel can be built with nothing from the workspace, and carries its own record and no other."""
+    place = target / name(member)
+    done = run([UV, "build", "--quiet", "--wheel", "--no-sources", "--out-dir", place, member.home], target)
+    if done.returncode:
+        return [f"{name(member)} builds no wheel: see its [build-system]{tail(done)}"]
+    (wheel,) = place.glob("*.whl")
+    record = root / "papers" / f"{member.slug}.toml"
+    wanted = {f"{member.module}/record.toml": record.read_bytes()} if record.exists() else {}
+    with zipfile.ZipFile(wheel) as content:
+        carried = {file: content.read(file) for file in content.namelist() if file.endswith(".toml")}
+    if carried == wanted:
+        return []
+    if not wanted:
+        return [f"the wheel of {name(member)} carries {', '.join(carried)}: records belong to the papers' packages"]
+    return [f"the wheel of {name(member)} must carry its record, and no other TOML file, as {', '.join(wanted)}; it "
+            f"carries {', '.join(carried) or 'none'}: see force-include in {member.slug}/pyproject.toml"]  # fmt: skip
+
+
+def listed(root: Path, members: list[Member], python: Path, install: list[str | Path]) -> list[str]:
+    """What fails of `reproduce --list` where the packages are installed with their extra, and no checkout is near."""
+    wanted = [f"./{member.home.relative_to(root).as_posix()}[reproduce]" for member in members]
+    done = run([*install, "./shared", *wanted], root)
+    if done.returncode:
+        return [f"`uv pip install ./shared {' '.join(wanted)}` fails:{tail(done)}"]
+    return [problem for member in members for problem in lists(root, member, python)]
+
+
+def lists(root: Path, member: Member, python: Path) -> list[str]:
+    """Whether an installed package lists the claims of its own record.
+
+    The last package installed owns the script `reproduce`, so that this calls what the script would call.
+    """
+    record = read_toml(root / "papers" / f"{member.slug}.toml")
+    code = f"import sys; from {member.module}.reproduce import main; sys.argv[1:] = ['--list', '--json']; main()"
+    with tempfile.TemporaryDirectory() as elsewhere:
+        done = run([python, "-I", "-c", code], Path(elsewhere))
+    try:
+        other = set(record["claims"]) ^ {claim["id"] for claim in json.loads(done.stdout)}
+    except (ValueError, KeyError, TypeError):
+        return [f"`reproduce --list` of {member.slug} fails outside of a checkout:{tail(done)}"]
+    if other:
+        return [f"`reproduce --list` of {member.slug} outside of a checkout and its record differ by {min(other)}"]
+    return []
+
+
+def from_git(root: Path, members: list[Member], python: Path, install: list[str | Path]) -> list[str]:
+    """What fails of `uv pip install "a @ git+…#subdirectory=packages/a"`, from the checkout's last commit."""
+    head = run(["git", "rev-parse", "HEAD"], root)
+    if head.returncode:
+        return []  # no checkout
+    found: list[str] = []
+    for member in members:
+        folder = member.home.relative_to(root).as_posix()
+        if run(["git", "cat-file", "-e", f"HEAD:{folder}/pyproject.toml"], root).returncode:
+            continue  # not committed yet
+        source = f"{name(member)} @ git+{root.as_uri()}@{head.stdout.strip()}#subdirectory={folder}"
+        done = run([*install, "--no-deps", "--reinstall-package", name(member), source], root)
+        if done.returncode:
+            found.append(f'`uv pip install "{name(member)} @ git+…#subdirectory={folder}"` fails:{tail(done)}')
+            continue
+        where = f"from importlib.util import find_spec; print(find_spec('{member.module}').origin)"
+        with tempfile.TemporaryDirectory() as elsewhere:
+            done = run([python, "-I", "-c", where], Path(elsewhere))
+        if done.returncode or not Path(done.stdout.strip()).with_name("record.toml").exists():
+            found.append(f"{name(member)}, installed from Git, lacks its record.toml:{tail(done)}")
+    return found
 
 
 def works(root: Path, member: Member, python: Path, install: list[str | Path], how: str) -> list[str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import zipfile
+from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -34,3 +37,59 @@ def test_reproduce_without_its_extra_must_name_the_install_in_one_line(tmp_path,
     script.write_text(f"#!{sys.executable}\nimport sys\nsys.stderr.write({said!r})\nsys.exit({code})\n")
     script.chmod(0o755)
     assert (alone.says_what_is_missing(script, "./packages/x", tmp_path) == []) is good
+
+
+def wheel(*files):
+    """What stands in for `uv build`: it makes a wheel that holds these files."""
+
+    def build(command, cwd):
+        place = command[command.index("--out-dir") + 1]
+        place.mkdir(parents=True)
+        with zipfile.ZipFile(place / "some.whl", "w") as content:
+            for name, text in files:
+                content.writestr(name, text)
+        return CompletedProcess(command, 0, "", "")
+
+    return build
+
+
+OWN = ("first_paper/record.toml", "[paper]\n")
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ([OWN, ("first_paper/model.py", "")], None),
+        ([("first_paper/model.py", "")], "it carries none"),
+        ([("first_paper/record.toml", "[paper]\nyear = 1\n")], "it carries first_paper/record.toml"),
+        ([OWN, ("first_paper/second-paper.toml", "[paper]\n")], "second-paper.toml"),
+    ],
+)
+def test_a_wheel_carries_its_own_record_and_no_other(workspace, tmp_path, monkeypatch, files, said):
+    monkeypatch.setattr(alone, "run", wheel(*files))
+    problems = alone.built(workspace, Member(workspace / "packages" / "first-paper"), tmp_path / "out")
+    assert len(problems) == (said is not None)
+    assert said is None or said in problems[0]
+
+
+@pytest.mark.parametrize(("files", "problems"), [([], 0), ([("papertest/papers/bert.toml", "")], 1)])
+def test_papertests_wheel_carries_no_record(workspace, tmp_path, monkeypatch, files, problems):
+    (workspace / "shared" / "pyproject.toml").write_text('[project]\nname = "papertest"\n')
+    monkeypatch.setattr(alone, "run", wheel(*files))
+    assert len(alone.built(workspace, Member(workspace / "shared"), tmp_path / "out")) == problems
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        ('[{"id": "a"}, {"id": "b"}]', None),
+        ('[{"id": "a"}]', "differ by b"),
+        ("reproduce: no record", "fails outside of a checkout"),
+    ],
+)
+def test_an_installed_package_lists_the_claims_of_its_record(workspace, monkeypatch, printed, said):
+    (workspace / "papers" / "first-paper.toml").write_text("[claims.a]\n[claims.b]\n")
+    monkeypatch.setattr(alone, "run", lambda *_: CompletedProcess([], 0, printed, ""))
+    problems = alone.lists(workspace, Member(workspace / "packages" / "first-paper"), Path(sys.executable))
+    assert len(problems) == (said is not None)
+    assert said is None or said in problems[0]
