@@ -199,14 +199,14 @@ def parts(package: Package, claim: str, result: Result, language: str) -> list[s
 
 def scoreboard(packages: list[Package], language: str) -> str:
     """The scoreboard in Markdown: one row per paper."""
-    heads = SCORES[language]
+    heads, of = SCORES[language], {"en": " of ", "zh": " / "}[language]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for package in packages:
         results = store.recorded(package, warn=lambda _: None).values()
         scored = [r for r in results if r.tier != "printed" and r.by is None]
         counts = [str(sum(r.verdict == v for r in scored)) for v in words.MARKS]
         held = [
-            f"{sum(r.verdict == 'reproduced' for r in group)} / {len(group)}" if group else "–"
+            f"{sum(r.verdict == 'reproduced' for r in group)}{of}{len(group)}" if group else "–"
             for group in ([r for r in results if r.tier == "printed"], [r for r in results if r.by == "us"])
         ]
         cite = package.record.paper
