@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from papertest import files
+from papertest import files, measure
 
 DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "cut short": (lambda b: b[: len(b) // 2], "is cut short or not JSON"),
@@ -77,33 +77,54 @@ def test_results_that_cannot_be_written_lose_nothing(toy):
         file.write(f"""
 def block(seed, folder=__import__("pathlib").Path({str(toy.results)!r})):
     if seed == 2:
+        [path.unlink() for path in folder.iterdir()]
         folder.rmdir()
         folder.write_text("not a folder")
 """)
     done = toy.run("--record")
     assert done.code == 2
-    assert done.err.splitlines()[-1] == f"reproduce: cannot write {toy.results}: File exists"
-    assert "Traceback" not in done.err and len(toy.log()) == 11
+    assert done.err.splitlines()[-1] == f"reproduce: cannot write {toy.results / 'answer.json'}: Not a directory"
+    assert "Traceback" not in done.err and len(toy.log()) == 13
     done = toy.run("--record")
     assert done.err.splitlines() == [f"reproduce: cannot write {toy.results / 'answer.json'}: Not a directory"]
     toy.results.unlink()
-    assert (toy.run("--record").code, toy.log()) == (0, [])
-    assert len(list(toy.results.glob("*.json"))) == 5
+    assert (toy.run("--record").code, toy.log()) == (0, ["similar 0", "similar 1", "similar 2", "fast 0"])
+    assert len(list(toy.results.glob("*.json"))) == 9
+
+
+def as_a_reader() -> tuple[str, ...]:
+    """A command that runs another without root's right to write everywhere."""
+    if os.geteuid() != 0:
+        return ()
+    if (setpriv := shutil.which("setpriv")) is None:
+        pytest.skip("root writes into read-only folders too, and there is no setpriv to give up that right")
+    return (setpriv, "--bounding-set", "-dac_override,-dac_read_search")
 
 
 def test_a_read_only_results_folder_loses_nothing(toy):
-    under: tuple[str, ...] = ()
-    if os.geteuid() == 0:  # root writes into read-only folders too, unless it gives up that right
-        if (setpriv := shutil.which("setpriv")) is None:
-            pytest.skip("root writes into read-only folders too, and there is no setpriv to give up that right")
-        under = (setpriv, "--bounding-set", "-dac_override,-dac_read_search")
+    under = as_a_reader()
     toy.results.chmod(0o555)
     done = toy.finish(toy.start("--record", under=under))
     assert done.code == 2
     assert done.err.splitlines()[-1] == f"reproduce: cannot write {toy.results / 'answer.json'}: Permission denied"
     toy.log()
     toy.results.chmod(0o755)
-    assert (toy.run("--record").code, toy.log()) == (0, [])
+    assert (toy.run("--tier", "exact", "--record").code, toy.log()) == (0, ["pair 0", "ours 0"])
+
+
+def test_what_is_complete_is_only_read(toy_with_figure):
+    toy, under = toy_with_figure, as_a_reader()
+    first = toy.run("--full")
+    toy.log()
+    folders = [toy.root / ".papertest", *(p for p in (toy.root / ".papertest").rglob("*") if p.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    done = toy.finish(toy.start("--full", under=under))
+    shown = toy.finish(toy.start("--show", "noise", under=under))
+    for folder in folders:
+        folder.chmod(0o755)
+    assert (done.code, done.err, done.out, toy.log()) == (0, "", first.out, [])
+    assert (shown.code, shown.err) == (0, "") and "here  ✓ reproduced" in shown.out
 
 
 def test_a_state_folder_that_cannot_be_written_ends_in_one_line(toy):
@@ -123,6 +144,16 @@ def test_a_full_disk_names_the_file_and_keeps_what_was_measured(toy):
     assert done.err.splitlines()[-1] == f"reproduce: cannot write {path}: File too large"
     assert toy.debris() == []
     assert list(toy.kept()) == ["answer 0"]
+
+
+def test_a_result_that_is_there_already_is_not_written_again(toy):
+    """Also one with bounds, intervals, and numbers that are not finite."""
+    toy.edit(toy.claims, "run.shared(base, 3.0) + 39", 'float("nan") if run.seed == 1 else 1')
+    assert toy.run("--record").code == 0
+    written = {path: (path.stat().st_ino, path.read_bytes()) for path in toy.results.iterdir()}
+    assert len(written) == 9
+    assert toy.run("--record").code == 0
+    assert {path: (path.stat().st_ino, path.read_bytes()) for path in toy.results.iterdir()} == written
 
 
 STALE = {
@@ -166,10 +197,10 @@ def test_what_a_claim_does_not_run_through_leaves_it(toy):
 
 
 def test_a_changed_shared_run_is_made_again_once_for_all_its_claims(toy):
-    assert toy.run().code == 0
+    assert toy.run("--full").code == 0
     toy.edit(toy.claims, "return height ", "return height + 1 ")
     toy.log()
-    assert toy.run().code == 0
+    assert toy.run("--full").code == 0
     assert toy.log() == [f"{name} {s}" for s in range(3) for name in ("curve", "base")] + [
         f"noise {s}" for s in range(3)
     ]
@@ -179,34 +210,51 @@ def test_numbers_that_are_not_finite_are_kept_and_never_reproduced(toy):
     toy.edit(toy.claims, "run.shared(base, 3.0) + 39", 'float("nan") if run.seed == 1 else 1')
     toy.edit(toy.claims, "double(21)", 'float("inf")')
     first = toy.run("--record", "--json")
-    again = toy.run("--json")
+    again = toy.run("--full", "--json")
     assert (first.code, again.code) == (0, 0)
     assert "noise.json" not in again.err
     content = {entry["id"]: entry for entry in json.loads(again.out)}
-    assert content["noise"]["verdict"] == content["answer"]["verdict"] == "not reproduced"
-    assert content["noise"]["recorded_verdict"] == "not reproduced"
+    assert (content["noise"]["verdict"], content["answer"]["verdict"]) == ("undecided", "not reproduced")
+    assert content["noise"]["why"] == "is not a finite number; no number of seeds would decide"
+    assert content["noise"]["recorded_verdict"] == "undecided"
     assert content["noise"]["measured"] is None and content["noise"]["interval"] == {"": [[None, None]]}
-    assert files.read_json(toy.results / "noise.json")["spread"] == {"": [[None, None]]}
+    assert content["answer"]["why"] == "is not a finite number"
+    known = files.read_json(toy.results / "noise.json")
+    assert (known["interval"], known["value"]) == ({"": [[None, None]]}, None)
+    assert known["bounds"] == {"": [[None, 50]]}
     assert "not a number" in (toy.home / "README.md").read_text()
+    assert "≠not a number" not in toy.run().out  # the first seed is a number, and no prediction holds it
+    assert toy.run("--show", "noise").code == 0
 
 
 def test_the_first_run_sees_what_a_later_one_reads(toy):
     toy.edit(toy.claims, '[top, 2.0, 1.0], {"seed": run.seed}', '(top, 2.0, 1.0), {7: (run.seed, float("nan"))}')
     toy.edit(toy.claims, "double(21)", 'float("inf")')
-    first, again = toy.run("--json"), toy.run("--json")
+    first, again = (toy.run("--full", "--json") for _ in range(2))
     assert (first.code, again.code, first.out) == (0, 0, again.out)
-    assert json.loads(first.out)[2]["measured"] == [3, 2, 1]
+    assert json.loads(first.out)[4]["measured"] == [3, 2, 1]
 
 
 def test_recording_writes_the_tables_in_both_languages(recorded_toy):
     english, chinese = ((recorded_toy.home / name).read_text() for name in ("README.md", "README.zh-CN.md"))
-    assert "| The answer is 42. (`answer`) | Table 1 | 42 | 42 | equal to the paper's | ✓ reproduced |" in english
-    assert "| 答案是 42。 (`answer`) | Table 1 | 42 | 42 | equal to the paper's | ✓ 已复现 |" in chinese
-    assert "– not run (no CUDA device here; costs 0.5 GPU-hours)" in english
-    row = (
-        "| [A Toy](https://arxiv.org/abs/2001.00001) (2020) | `toy` | 4 | 0 | 1 | [Write-up](packages/toy/README.md) |"
-    )
+    assert "| The answer is 42 | Table 1 | 42 | 42 | ✓ reproduced |" in english
+    assert "| 答案是 42 | 表 1 | 42 | 42 | ✓ 已复现 |" in chinese
+    assert "– not run (0.5 GPU-hours)" in english
+    row = "| [`toy`](packages/toy/README.md): [A Toy](https://arxiv.org/abs/2001.00001) (2020) | 6 | 0 | 0 | 1 | 1 / 1 "
     assert row in (recorded_toy.root / "README.md").read_text()
+
+
+def test_a_result_says_what_it_was_judged_on(recorded_toy):
+    curve, fast = (files.read_json(recorded_toy.results / f"{claim}.json") for claim in ("curve", "fast"))
+    assert [sample["seed"] for sample in curve["samples"]] == [0, 1, 2]
+    for sample in [*curve["samples"], *fast["samples"]]:
+        assert sample["machine"] == measure.machine("cpu") and sample["versions"] == measure.versions()
+    assert [list(sample["shared"].values()) != [] for sample in curve["samples"]] == [True] * 3
+    (sample,) = fast["samples"]
+    assert (len(sample["rounds"]), sample["null"], sample["value"]) == (15, [1.0, 1.01, 0.99], None)
+    assert fast["bounds"] == {"speed": [[1.2, None]], "memory": [[None, 2.5]]}
+    assert fast["null"] == pytest.approx(1, abs=1e-3) and fast["deciding"] == "speed"
+    assert (curve["paper"], curve["bounds"], fast["paper"]) == ([3, 2, 1], {}, {"speed": 1.5})
 
 
 def test_a_figure_is_drawn_once_and_again_when_its_results_change(toy_with_figure):
@@ -214,9 +262,12 @@ def test_a_figure_is_drawn_once_and_again_when_its_results_change(toy_with_figur
     assert toy.run("--only", "curve", "--record").code == 0
     figure = toy.home / "figures" / "curve.png"
     drawn = figure.read_bytes()
-    figure.write_bytes(b"kept")
+    inode = figure.stat().st_ino
     assert toy.run("--only", "curve", "--record").code == 0
-    assert figure.read_bytes() == b"kept"
+    assert figure.stat().st_ino == inode
+    figure.write_bytes(b"of something else")
+    assert toy.run("--only", "curve", "--record").code == 0
+    assert figure.read_bytes() == drawn
     toy.edit(toy.claims, "2.0, 1.0]", "2.5, 1.0]")
     assert toy.run("--only", "curve", "--record").code == 0
     assert figure.read_bytes()[:4] == b"\x89PNG" and figure.read_bytes() != drawn

@@ -148,7 +148,7 @@ def test_what_is_computed_runs_whatever_the_time(recorded, minutes: str):
     done = recorded.run("--minutes", minutes)
     assert (done.code, recorded.log()) == (0, COMPUTED)
     assert row(done.out, "Half as fast").endswith("costs 20 s")
-    assert row(done.out, "The curve falls").endswith("costs 2 min")
+    assert row(done.out, "The curve falls").endswith("costs 100 s")
     assert row(done.out, "The answer is 42").startswith(" ✓ ") and "(42)" not in row(done.out, "The answer is 42")
 
 
