@@ -37,7 +37,7 @@ class Module:
         self.tree = ast.parse(path.read_text("utf-8"))
         package = path.name == "__init__.py"
         self.parts = name.split(".") if package else name.split(".")[:-1]
-        self._imports: dict[ast.AST, dict[str, tuple[str, str | None]]] = {}
+        self._imports: dict[ast.AST, dict[str, list[tuple[str, str | None]]]] = {}
 
     @cached_property
     def definitions(self) -> dict[str, list[ast.stmt]]:
@@ -61,18 +61,21 @@ class Module:
             if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)
         ]
 
-    def imports(self, node: ast.AST) -> dict[str, tuple[str, str | None]]:
-        """local name -> (module, name in it, or None for the module itself), for every import under `node`."""
+    def imports(self, node: ast.AST) -> dict[str, list[tuple[str, str | None]]]:
+        """local name -> (module, name in it, or None for the module itself), for every import under `node`.
+
+        One name may come from several: `try: from fast import f`, `except ImportError: from slow import f`.
+        """
         if node in self._imports:
             return self._imports[node]
-        found: dict[str, tuple[str, str | None]] = {}
+        found: dict[str, list[tuple[str, str | None]]] = {}
         for child in ast.walk(node):
             if isinstance(child, ast.ImportFrom):
                 for alias in child.names:
-                    found[alias.asname or alias.name] = (self._absolute(child), alias.name)
+                    found.setdefault(alias.asname or alias.name, []).append((self._absolute(child), alias.name))
             elif isinstance(child, ast.Import):
                 for alias in child.names:
-                    found[alias.asname or alias.name.split(".")[0]] = (alias.name, None)
+                    found.setdefault(alias.asname or alias.name.split(".")[0], []).append((alias.name, None))
         self._imports[node] = found
         return found
 
@@ -163,7 +166,7 @@ class Sources:
                 statements = source.definitions.get(what, [])
             else:
                 seen[key] = []
-                todo.append(self._origin(source, what))
+                todo += self._origin(source, what)
                 continue
             if statements or what != WHOLE:
                 seen[key] = [_normal(statement) for statement in statements]
@@ -179,26 +182,24 @@ class Sources:
         for name in sorted(free(statement)):
             if name in source.definitions:
                 yield source.name, name
-            elif name in local:
-                yield self._target(*local[name])
-            elif name not in KNOWN:
-                yield self._origin(source, name)
-        for target in source.imports(statement).values():  # imports inside of a function
-            yield self._target(*target)
+            elif name in local or name not in KNOWN:
+                yield from self._origin(source, name)
+        for targets in source.imports(statement).values():  # imports inside of a function
+            yield from (self._target(*target) for target in targets)
 
-    def _origin(self, source: Module, name: str) -> tuple[str, str | None]:
+    def _origin(self, source: Module, name: str) -> list[tuple[str, str | None]]:
         """Where a name that the module does not define comes from; FingerprintError where nothing shows it."""
         imported = source.imports(source.tree)
         if name in imported:
-            return self._target(*imported[name])
+            return [self._target(*target) for target in imported[name]]
         if self.module(f"{source.name}.{name}") is not None:
-            return f"{source.name}.{name}", None
+            return [(f"{source.name}.{name}", None)]
         for star in source.stars:
             other = self.module(star)
             if other is None:
-                return star, name  # of another package, whose version stands in the sample
+                return [(star, name)]  # of another package, whose version stands in the sample
             if name in other.definitions or name in other.imports(other.tree):
-                return star, name
+                return [(star, name)]
         raise FingerprintError(f"{source.name}: nothing in the source shows what `{name}` is, so a change of it would "
                                "go unseen: define or import it by name")  # fmt: skip
 
@@ -267,12 +268,19 @@ def _top_level(statement: ast.stmt) -> frozenset[str]:
 
 
 def _acts(statement: ast.stmt) -> bool:
-    """Whether a statement that also binds names does something else when it is imported: a call on its own, inside."""
+    """Whether a statement that also binds names does something else when it is imported: inside, a call on its own, or
+    an entry or attribute that is set (`TABLE[name] = f`)."""
     if isinstance(statement, ast.If | ast.Try | ast.With | ast.For | ast.While):
-        return any(
-            isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Call) for inner in _statements(statement)
-        )
+        return any(map(_changes, _statements(statement)))
     return False
+
+
+def _changes(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Call)
+    if isinstance(statement, ast.Assign | ast.Delete):
+        return any(isinstance(target, ast.Attribute | ast.Subscript) for target in statement.targets)
+    return isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Attribute | ast.Subscript)
 
 
 def _statements(statement: ast.stmt) -> Iterator[ast.stmt]:

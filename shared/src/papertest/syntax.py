@@ -99,25 +99,25 @@ def _collect(node: ast.AST, local: frozenset[str], found: set[str]) -> None:
             if name not in local:
                 found.add(name)
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
-            outside = [*node.args.defaults, *(d for d in node.args.kw_defaults if d is not None)]
-            outside += [] if isinstance(node, ast.Lambda) else node.decorator_list
-            for child in outside:
-                _collect(child, local, found)
-            body = [node.body] if isinstance(node, ast.Lambda) else [s for s in node.body if not _words(s)]
-            names = {a.arg for a in ast.walk(node.args) if isinstance(a, ast.arg)} | _bound(body)
-            for child in body:
-                _collect(child, local | names, found)
+            _function(node, local, local, found)
         case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+            _collect(node.generators[0].iter, local, found)  # read before the comprehension's own names are there
             names = _bound([generator.target for generator in node.generators])
             for child in ast.iter_child_nodes(node):
                 _collect(child, local | names, found)
         case ast.ClassDef():
             for child in [*node.decorator_list, *node.bases, *(keyword.value for keyword in node.keywords)]:
                 _collect(child, local, found)
-            names = _bound(node.body)
+            names: set[str] = set()  # that the statements above have bound
             for child in node.body:
-                function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
-                _collect(child, local if function else local | names, found)
+                bound = _bound([child])
+                if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                    _function(child, local | names, local, found)
+                elif isinstance(child, ast.Assign | ast.AnnAssign):  # `g = g(1)` reads the module's
+                    _collect(child, local | names | _bound([child.value]), found)
+                else:
+                    _collect(child, local | names | bound, found)
+                names |= bound
         case ast.AnnAssign():
             for child in (node.target, node.value):
                 if child is not None:
@@ -128,11 +128,27 @@ def _collect(node: ast.AST, local: frozenset[str], found: set[str]) -> None:
                     _collect(child, local, found)
 
 
+def _function(
+    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda,
+    outside: frozenset[str],
+    local: frozenset[str],
+    found: set[str],
+) -> None:
+    """Defaults and decorators are read `outside`, where the function is defined; a method's body sees other names."""
+    read = [*node.args.defaults, *(d for d in node.args.kw_defaults if d is not None)]
+    for child in [*read, *([] if isinstance(node, ast.Lambda) else node.decorator_list)]:
+        _collect(child, outside, found)
+    body = [node.body] if isinstance(node, ast.Lambda) else [s for s in node.body if not _words(s)]
+    names = {a.arg for a in ast.walk(node.args) if isinstance(a, ast.arg)} | _bound(body)
+    for child in body:
+        _collect(child, local | names, found)
+
+
 def _bound(nodes: list[Any]) -> set[str]:
     """The names that these bind in their own scope: targets, imports, definitions, exceptions, captures."""
     names: set[str] = set()
     outer: set[str] = set()
-    todo: list[ast.AST] = list(nodes)
+    todo: list[ast.AST] = [node for node in nodes if node is not None]
     while todo:
         node = todo.pop()
         match node:
@@ -140,6 +156,9 @@ def _bound(nodes: list[Any]) -> set[str]:
                 names.add(name)
                 continue  # what is inside is another scope
             case ast.Lambda():
+                continue
+            case ast.comprehension():  # its target is another scope; a walrus inside is not
+                todo += [node.iter, *node.ifs]
                 continue
             case ast.Global(names=stated) | ast.Nonlocal(names=stated):
                 outer |= set(stated)
