@@ -1,4 +1,4 @@
-"""Fingerprints: the same under every Python, of what runs and of nothing else, and never with a name unaccounted for."""
+"""Fingerprints: the same under every Python, of what runs and nothing else, and never with a name unaccounted for."""
 
 from __future__ import annotations
 
@@ -182,8 +182,11 @@ def test_digests_are_the_same_under_every_python(tmp_path: Path):
 
 def test_free_names_are_the_same_under_every_python(tmp_path: Path):
     (tmp_path / "hard.py").write_text(HARD, "utf-8")
-    code = ("import ast, json, runpy, sys; free = runpy.run_path(sys.argv[1])['free']; "
-            "print(json.dumps([sorted(free(s)) for s in ast.parse(open(sys.argv[2], encoding='utf-8').read()).body]))")  # fmt: skip
+    code = (
+        "import ast, json, runpy, sys; free = runpy.run_path(sys.argv[1])['free']; "
+        "body = ast.parse(open(sys.argv[2], encoding='utf-8').read()).body; "
+        "print(json.dumps([sorted(free(s)) for s in body]))"
+    )
     found = {
         version: subprocess.run(
             [python, "-c", code, syntax.__file__, str(tmp_path / "hard.py")], capture_output=True, text=True
@@ -270,7 +273,8 @@ SAME = {
     "what is not used": ("helpers", "return 1", "return 2"),
     "an import that is not used": ("helpers", "import math\n", "import math\nimport os\n"),
     "an import under TYPE_CHECKING": (
-        "helpers", "import math\n", "import math\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch\n"),
+        "helpers", "import math\n",
+        "import math\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch\n"),
     "the order of definitions": ("helpers", "def unrelated():\n    return 1\n", ""),
 }  # fmt: skip
 OTHER = {
@@ -494,8 +498,8 @@ def test_such_a_name_ends_the_command_in_one_line(toy):
     toy.edit(toy.claims, "double(21)", "duble(21)")
     done = toy.run()
     assert (done.code, toy.log()) == (2, [])
-    assert done.err == ("reproduce: toy.reproduce.claims: nothing in the source shows what `duble` is, so a change of it "
-                        "would go unseen: define or import it by name\n")  # fmt: skip
+    assert done.err == ("reproduce: toy.reproduce.claims: nothing in the source shows what `duble` is, so a change of "
+                        "it would go unseen: define or import it by name\n")  # fmt: skip
 
 
 def test_two_functions_that_claim_one_id_raise_and_are_named(tmp_path: Path):
