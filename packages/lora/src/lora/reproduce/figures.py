@@ -129,7 +129,7 @@ def parameters(results: dict[str, Any]) -> Figure:
 
 @figure("methods", "close-to-full", "ahead-of-bias", "ahead-of-last-layer", "q-and-v-together")
 def methods(results: dict[str, Any]) -> Figure:
-    """Accuracy by what is trained, and LoRA minus each other method beside the paper's differences."""
+    """Accuracy by what is trained, and the differences that are judged beside the paper's."""
     from papertest.figures import COLOURS, effects, panels
 
     drawing, (bars, gains) = panels(2, height=4.8, width=5.0)
@@ -152,16 +152,16 @@ def methods(results: dict[str, Any]) -> Figure:
     bars.grid(visible=False, axis="x")
     bars.legend(loc="upper right", ncols=3)
     effects(gains, [
-        ("full fine-tuning, English", results["close-to-full"], "english"),
-        ("full fine-tuning, Chinese", results["close-to-full"], "chinese"),
-        ("biases, English", results["ahead-of-bias"], "english"),
-        ("biases, Chinese", results["ahead-of-bias"], "chinese"),
-        ("last layer, English", results["ahead-of-last-layer"], "english"),
-        ("last layer, Chinese", results["ahead-of-last-layer"], "chinese"),
-        ("q,v at r = 4 over q at r = 8", results["q-and-v-together"], "over_q"),
-        ("q,v at r = 4 over v at r = 8", results["q-and-v-together"], "over_v"),
+        ("LoRA − full, English", results["close-to-full"], "english"),
+        ("LoRA − full, Chinese", results["close-to-full"], "chinese"),
+        ("LoRA − biases, English", results["ahead-of-bias"], "english"),
+        ("LoRA − biases, Chinese", results["ahead-of-bias"], "chinese"),
+        ("LoRA − last layer, English", results["ahead-of-last-layer"], "english"),
+        ("LoRA − last layer, Chinese", results["ahead-of-last-layer"], "chinese"),
+        ("q,v (r = 4) − q (r = 8)", results["q-and-v-together"], "over_q"),
+        ("q,v (r = 4) − v (r = 8)", results["q-and-v-together"], "over_v"),
     ])  # fmt: skip
-    gains.set(title="LoRA minus …", xlabel="percentage points")
+    gains.set(title="Differences in accuracy", xlabel="percentage points")
     return drawing
 
 
