@@ -46,9 +46,9 @@ def tiles(results: dict[str, Any]) -> Figure:
     box(axis, (9.1, 3.9), (1.5, 1.3), "$K_j$", COLOURS["peer"])
     box(axis, (9.1, 1.4), (1.5, 1.3), "$V_j$", COLOURS["peer"])
     box(axis, (12.1, 4.9), (2.7, 2.0), "$S_{ij}=\\tau Q_iK_j^T$\n$B_r × B_c$", COLOURS["variant"])
-    box(axis, (12.1, 1.4), (2.7, 2.0), "$P=e^{S-m}$", COLOURS["variant"])
+    box(axis, (12.1, 1.4), (2.7, 2.0), "$\\tilde{P}_{ij}=e^{S_{ij}-m_i}$", COLOURS["variant"])
     box(axis, (16.3, 4.9), (3.2, 2.0), "$m_i$, $\\ell_i$: one number\neach per row", COLOURS["standard"])
-    box(axis, (16.3, 1.4), (3.2, 2.0), "$O_i$ rescaled,\nplus $P V_j$", COLOURS["ours"])
+    box(axis, (16.3, 1.4), (3.2, 2.0), "$\\tilde{O}_i$ rescaled,\nplus $\\tilde{P}_{ij}V_j$", COLOURS["ours"])
     for start, end in (
         ((10.6, 7.05), (12.1, 6.3)), ((10.6, 4.55), (12.1, 5.5)), ((13.45, 4.9), (13.45, 3.4)),
         ((14.8, 5.9), (16.3, 5.9)), ((16.3, 4.9), (14.8, 3.2)), ((14.8, 2.4), (16.3, 2.4)), ((17.9, 4.9), (17.9, 3.4)),
