@@ -54,10 +54,10 @@ def spread(value: Any, interval: Any, part: str, unit: str, language: str, digit
     symbol = words.unit(unit, language)
     if not row:
         return "–"
-    texts = [number(x, digits) for x in row]
+    texts = [number(x, digits, language) for x in row]
     if interval is not None:
         texts = [
-            f"{x} [{number(a, digits)}, {number(b, digits)}]" if a != b else x
+            f"{x} [{number(a, digits, language)}, {number(b, digits, language)}]" if a != b else x
             for x, (a, b) in zip(texts, interval[part], strict=True)
         ]
     return texts[0] + symbol if len(texts) == 1 else f"{texts[0]} … {texts[-1]}{symbol}"
@@ -126,10 +126,10 @@ def writeup(package: Package, results: dict[str, Result], language: str) -> str:
     summary = {"en": "What each claim says, its criterion, all its parts, and the reason for the criterion",
                "zh": "每条论断的完整表述、判据、全部分项与判据的理由"}[language]  # fmt: skip
     lines += _details(package, results, shown, summary, language)
-    machines = sorted({m for i in shown for m in results[i].machines})
+    machines = sorted({words.machine(m, language) for i in shown for m in results[i].machines})
     versions = sorted({s["versions"]["torch"] for i in shown for s in results[i].samples if "torch" in s["versions"]})
-    on = {"en": "Measured on", "zh": "测量环境："}[language]
-    return "\n".join(lines) + f"\n{on} {'; '.join([*machines, *(f'torch {v}' for v in versions)])}.\n"
+    on, gap, stop = {"en": ("Measured on ", "; ", "."), "zh": ("测量环境：", "；", "。")}[language]
+    return "\n".join(lines) + f"\n{on}{gap.join([*machines, *(f'torch {v}' for v in versions)])}{stop}\n"
 
 
 def errata(package: Package, results: dict[str, Result], language: str) -> str:

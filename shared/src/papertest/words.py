@@ -51,7 +51,7 @@ UNITS_ZH = {
     "ratio": " 倍", "%": "%", "percentage points": " 个百分点", "10^6 parameters": " 百万参数",
     "10^9 parameters": " 十亿参数", "s": " 秒", "nats": " 奈特",
 }  # fmt: skip
-SHORT = {"Section": "§", "Table": "Tab. ", "Figure": "Fig. ", "Equation": "Eq. ", "Appendix": "App. "}
+SHORT = {"Section": "§", "Table": "Tab. ", "Figure": "Fig. ", "Equation": "Eq. ", "Appendix": "App. "}  # places
 PLACES_ZH = (
     (r"\bFigures? ([\w.]+)", r"图 \1"),
     (r"\bTables? ([\w.]+)", r"表 \1"),
@@ -89,10 +89,10 @@ def section(tier: str, by: str | None) -> str:
     return "us" if by == "us" else tier
 
 
-def number(x: float | int | None, digits: int = 4) -> str:
+def number(x: float | int | None, digits: int = 4, language: str = "en") -> str:
     """A number as a reader wants it: integers whole, others with so many significant digits."""
     if x is None or not math.isfinite(x):
-        return "not a number"
+        return {"en": "not a number", "zh": "非数值"}[language]
     if float(x).is_integer() and abs(x) < 1e6:
         return f"{int(x)}"
     text = f"{x:.{digits}g}"
@@ -134,16 +134,15 @@ def criterion(entry: Criterion, paper: list[float] | None, language: str) -> str
             return str(entry)
 
 
+def machine(name: str, language: str) -> str:
+    """`EPYC, 2 cores` in the language."""
+    return name if language == "en" else re.sub(r", (\d+) cores\b", r"，\1 核", name)
+
+
 def place_short(where: str) -> str:
     """The first place, as short as a terminal's column: `Section 3.5; Table 1` is `§3.5`."""
     text = where.split("; ")[0]
-    for name, short in (
-        ("Section", "§"),
-        ("Table", "Tab. "),
-        ("Figure", "Fig. "),
-        ("Equation", "Eq. "),
-        ("Appendix", "App. "),
-    ):
+    for name, short in SHORT.items():
         text = re.sub(rf"\b{name}s? (?=\w)", short, text)
     return text
 
