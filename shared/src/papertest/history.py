@@ -29,9 +29,17 @@ class History:
         return self.package.checkout
 
     @cached_property
-    def whole(self) -> bool:
-        """Whether there is a history, and not only its last commits."""
-        return self._git("rev-parse", "--is-shallow-repository").strip() == "false"
+    def unreadable(self) -> str | None:
+        """Why the history cannot be judged: git refuses, or only the last commits are here. None where it can."""
+        done = subprocess.run(
+            ["git", "rev-parse", "--is-shallow-repository"], cwd=self.root, capture_output=True, text=True
+        )
+        if done.returncode:
+            return f"git cannot read the history: {(done.stderr.strip().splitlines() or ['it gives no reason'])[0]}"
+        if done.stdout.strip() != "false":
+            return ("the history is cut short, so that nobody can see whether criteria are older than results: "
+                    "`git fetch --unshallow`")  # fmt: skip
+        return None
 
     @cached_property
     def criteria(self) -> list[tuple[str, dict[str, str]]]:
@@ -115,9 +123,8 @@ def one_form(criteria: accept.Accept) -> str:
 def problems(package: Package, claims: dict[str, list[dict[str, Any]]]) -> list[str]:
     """The claims, given with their samples, whose criterion is not older than the first of those."""
     history = History(package)
-    if not history.whole:
-        return ["the history is cut short, so that nobody can see whether criteria are older than results: "
-                "`git fetch --unshallow`"]  # fmt: skip
+    if history.unreadable is not None:
+        return [history.unreadable]
     found: list[str] = []
     for claim, samples in claims.items():
         if not samples:
