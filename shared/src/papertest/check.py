@@ -58,7 +58,10 @@ def of_result(package: Package, sources: Sources, claim: str, results: dict[str,
     if len(result.samples) < entry.runs:
         found.append(f"{claim} has {len(result.samples)} of its {entry.runs} seeds: {again}")
     verdicts = {i: other.verdict for i, other in results.items()}
-    said = store.verdict(package, claim, result.kept, verdicts).verdict
+    try:
+        said = store.verdict(package, claim, result.kept, verdicts).verdict
+    except ValueError as error:
+        return [*found, f"{claim}: {error}: {again}"]
     if said != result.verdict:
         found.append(f"{claim} is recorded as {result.verdict}, but its own samples say {said}: {again}")
     return found
