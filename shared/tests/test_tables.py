@@ -502,15 +502,14 @@ def test_the_scoreboard_counts_verdicts_and_keeps_sums_and_our_own_apart(
     lines = tables.scoreboard(tables.siblings(package), "en").splitlines()
     assert lines[0] == f"| {' | '.join(tables.SCORES['en'])} |"
     assert len(tables.SCORES["en"]) == len(tables.SCORES["zh"]) == 7
-    link = "https://arxiv.org/abs/2101.00001"
-    assert lines[2:] == [
-        f"| [`first-paper`](packages/first-paper/README.md): [First]({link}) (2021) | 2 | 1 | 1 | 1 | 1 of 2 | 0 of 1 |",
-        f"| [`second-paper`](packages/second-paper/README.md): [Second]({link}) (2021) | 0 | 1 | 0 | 0 | – | 1 of 1 |",
-    ]
-    (row,) = tables.scoreboard([second], "zh").splitlines()[2:]
-    assert row.startswith("| [`second-paper`](packages/second-paper/README.zh-CN.md): ") and row.endswith(
-        "| – | 1 / 1 |"
+    first, other = (
+        f"| [`{slug}`](packages/{slug}/README.md): [{title}](https://arxiv.org/abs/2101.00001) (2021) |"
+        for slug, title in (("first-paper", "First"), ("second-paper", "Second"))
     )
+    assert lines[2:] == [f"{first} 2 | 1 | 1 | 1 | 1 of 2 | 0 of 1 |", f"{other} 0 | 1 | 0 | 0 | – | 1 of 1 |"]
+    (row,) = tables.scoreboard([second], "zh").splitlines()[2:]
+    assert row.startswith("| [`second-paper`](packages/second-paper/README.zh-CN.md): ")
+    assert row.endswith(" (2021) | 0 | 1 | 0 | 0 | – | 1 / 1 |")
 
 
 def test_a_package_without_a_record_is_not_on_the_scoreboard(package: Package) -> None:
