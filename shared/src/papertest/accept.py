@@ -47,11 +47,11 @@ class Criterion:
             case "within_percent":
                 return f"within {self.bound:g} % of the paper's"
             case "at_least":
-                return f"≥ {self.bound:g}"
+                return f"≥ {self.bound:.12g}"
             case "at_most":
-                return f"≤ {self.bound:g}"
+                return f"≤ {self.bound:.12g}"
             case "between":
-                return f"between {self.bound[0]:g} and {self.bound[1]:g}"
+                return f"between {self.bound[0]:.12g} and {self.bound[1]:.12g}"
             case order:
                 return order
 

@@ -19,6 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 from matplotlib.typing import RcKeyType
 
+from papertest.words import unit_of
+
 if TYPE_CHECKING:
     from papertest.store import Result
 
@@ -118,7 +120,7 @@ def effects(axes: Axes, rows: Sequence[tuple[str, Result, str]], *, no_effect: f
     """
     found = [_shown(result, part) for _, result, part in rows]
     if no_effect is None:
-        no_effect = 1.0 if rows[0][1].unit == "ratio" else 0.0
+        no_effect = 1.0 if unit_of(rows[0][1].unit, rows[0][2].split("[")[0]) == "ratio" else 0.0
     left, right = _limits(axes, [x for each in found for x in each.ends] + [no_effect])
     labels = _Once()
     for y, each in enumerate(found):

@@ -77,7 +77,7 @@ class Claim(_Table):
     what_zh: Chinese
     reports: Annotated[list[Text], Field(min_length=1)]
     tier: Tier
-    unit: Text
+    unit: Text | dict[str, Text]
     paper: Text | dict[str, Text] | None = None
     accept: Annotated[Any, AfterValidator(acceptance.parse)]
     scale: Any = None
@@ -118,7 +118,7 @@ class Claim(_Table):
         if self.paper == {}:
             raise ValueError("`paper` is an empty table: leave it out where the paper states no such number")
         accept: acceptance.Accept = self.accept
-        tables: list[tuple[str, Any]] = [("paper", self.paper), ("scale", self.scale)]
+        tables: list[tuple[str, Any]] = [("unit", self.unit), ("paper", self.paper), ("scale", self.scale)]
         for key, table in tables:
             if (
                 isinstance(table, dict)

@@ -146,7 +146,9 @@ class Terminal:
         if computed is not None:
             several = computed if isinstance(computed, dict) else {"": computed}
             fields["the paper"] = "; ".join(f"{part} {_sum(found)}".strip() for part, found in several.items())
-        fields |= {"unit": entry.unit, "criterion": str(store.stated(package, i)["accept"]), "why": entry.why}
+        units = entry.unit if isinstance(entry.unit, dict) else {"": entry.unit}
+        fields["unit"] = ", ".join(f"{part} {unit}".strip() for part, unit in units.items())
+        fields |= {"criterion": str(store.stated(package, i)["accept"]), "why": entry.why}
         if entry.controls:
             fields["controls"] = ", ".join(entry.controls)
         if entry.cost:

@@ -69,7 +69,7 @@ class Result(BaseModel):
     where: str
     reported: Any
     paper: Any  # the paper's value of the measured quantity
-    unit: str
+    unit: str | dict[str, str]  # one, or by part; a part that a table leaves out is a pure number
     accept: str
     value: Any
     interval: dict[str, list[tuple[End, End]]] | None

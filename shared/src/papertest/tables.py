@@ -48,10 +48,10 @@ def ours(result: Result, language: str, digits: int = 4, interval: bool = True) 
     return spread(result.value, result.interval if interval else None, result.deciding, result.unit, language, digits)
 
 
-def spread(value: Any, interval: Any, part: str, unit: str, language: str, digits: int = 4) -> str:
+def spread(value: Any, interval: Any, part: str, unit: str | dict[str, str], language: str, digits: int = 4) -> str:
     """One part of a value: a number with its interval, or a list by its ends."""
     row = leaves(value).get(part, [])
-    symbol = words.unit(unit, language)
+    symbol = words.unit(words.unit_of(unit, part), language)
     if not row:
         return "–"
     texts = [number(x, digits, language) for x in row]

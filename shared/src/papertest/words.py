@@ -104,6 +104,11 @@ def number(x: float | int | None, digits: int = 4, language: str = "en") -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
+def unit_of(unit: str | dict[str, str], part: str) -> str:
+    """The unit of a part, where a claim's parts have units of their own; a pure number where none is named."""
+    return unit.get(part, "1") if isinstance(unit, dict) else unit
+
+
 def unit(name: str, language: str) -> str:
     """What follows a number: its symbol; a unit without one is named in the title alone."""
     return (SYMBOLS if language == "en" else UNITS_ZH).get(name, "")
@@ -125,7 +130,7 @@ def criterion(entry: Criterion, paper: list[float] | None, language: str) -> str
         case "within_percent":
             return f"与论文的值{target} 相差不超过 {bound:g}%"
         case "between":
-            return f"在 {bound[0]:g} 与 {bound[1]:g} 之间"
+            return f"在 {bound[0]:.12g} 与 {bound[1]:.12g} 之间"
         case "increasing":
             return "递增"
         case "decreasing":
