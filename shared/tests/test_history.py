@@ -56,8 +56,8 @@ def criterion(repository: Repository, bound: int) -> None:
 
 
 def not_later(claim: str, fixed: str, measured: str) -> str:
-    return (f"{claim}: its criterion is of {fixed}, and its first result of {measured}, which is not later: a criterion "
-            "that changes is a new version, with new seeds")  # fmt: skip
+    return (f"{claim}: its criterion is of {fixed}, and its first result of {measured}, which is not later: a "
+            "criterion that changes is a new version, with new seeds")  # fmt: skip
 
 
 def test_a_criterion_before_its_result(repository: Repository) -> None:

@@ -1,120 +1,218 @@
-"""The table of results on the terminal: whole ids, one place, a few numbers, at every usual width."""
+"""The table on the terminal: one line a claim at every width from 80 columns, in English, and nothing dropped inside."""
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-from rich.console import Console
+from rich.cells import cell_len
 
-from papertest import store
-from papertest.package import Package
-from papertest.screen import Terminal, counterpart, place, short
-from papertest.store import Result, Sample
+from papertest import files, records
+from papertest.screen import Output, Terminal
 
-RECORD = """
-[paper]
-title = "A Paper"
-authors = ["A. Author"]
-year = 2021
-arxiv = "2101.00001"
-bibtex = "@misc{x}"
-
-[reported.ratios]
-where = "Abstract; Sections 1 and 4; Appendix E"
-what = "Ratios."
-what_zh = "比值。"
-value = { speed_of_large = 3.5, memory = 20, length = 4, other = 7 }
-unit = "1"
-setting = "none"
-
-[reported.table]
-where = "Table 1 (Figure 3, left)"
-what = "A table."
-what_zh = "表。"
-value = { memory = [111, 222, 333, 444, 555], flops = [1, 2] }
-unit = "GB"
-setting = "none"
-
-[claims.ratios-follow-from-table]
-what = "The ratios that the text states follow from the table."
-what_zh = "正文的比值可由表得出。"
-reports = ["ratios", "table"]
-tier = "exact"
-accept = { speed_of_large = { at_least = 3.5 }, memory = { at_least = 20 }, length = { at_least = 4 } }
-why = "It is printed."
+WIDTHS = (80, 100, 120, 200)
+PAPERS = sorted((Path(__file__).parents[2] / "papers").glob("*.toml"))
+FULL = """\
+A Toy (2020, arXiv 2001.00001)
+   claim                              ours   paper  where
+Exact: computed on our implementation
+ ✓ The answer is 42                     42      42  Tab. 1
+ ✓ The pair                        1.52 ms  1.5 ms  Tab. 2
+Trend: trained at small scale, several seeds, 95 % interval
+ ✓ The curve falls                   3 … 1   3 … 1  Fig. 1
+ ✓ The noise is small                   42       –  Tab. 1
+ ✓ Two runs are alike                0.931       –  Tab. 1
+Speed: ratios in one run, 95 % interval
+ ✓ Half as fast again as the peer    1.54×    1.5×  Tab. 4
+The paper's own scale: needs its hardware or data
+ – The same at scale                     –       –  Tab. 1
+Our own benchmarks, outside the paper's score
+ ✓ Three gigabytes are enough         3 GB       –  Tab. 1
+Printed sums: the paper's numbers among themselves
+ ✓ The parts are the answer             42      42  §5.1
+6 reproduced, 1 not run; 1 of 1 printed sums add up; 1 of 1 of our own benchmarks held
+figures: .papertest/toy/figures   more: --show ID, --full, --help
 """
-CLAIM = "ratios-follow-from-table"
+SPOT = """\
+A Toy (2020, arXiv 2001.00001)
+   claim                              ours   paper  where
+Exact: computed on our implementation
+ ✗ The answer is 42                     40      42  Tab. 1
+ ✓ The pair                        1.52 ms  1.5 ms  Tab. 2
+Trend: trained at small scale, several seeds, 95 % interval
+ ? The curve falls                  ≈3 … 1   3 … 1  Fig. 1
+ ✗ The noise is small                 (60)       –  costs 5 min
+ ✓ Two runs are alike                ≠0.01       –  Tab. 1
+Speed: ratios in one run, 95 % interval
+ ✓ Half as fast again as the peer    1.54×    1.5×  Tab. 4
+The paper's own scale: needs its hardware or data
+ – The same at scale                     –       –  Tab. 1
+Our own benchmarks, outside the paper's score
+ ✗ Three gigabytes are enough       4.5 GB       –  Tab. 1
+Printed sums: the paper's numbers among themselves
+ ✗ The parts are the answer             43      42  §5.1
+3 reproduced, 2 not reproduced, 1 undecided, 1 not run; 0 of 1 printed sums add up; 0 of 1 of our own benchmarks held
+≈ 1 of 2 claims measured with one seed lie where the recorded seeds predict; ≠ outside: see --show ID
+( ) recorded, not measured here: 1 more would take about 5 min (--minutes, --full)
+answer: recorded as reproduced, here not reproduced: 40 is not equal to the paper's 42
+ours: recorded as reproduced, here not reproduced: 4.5 is not ≤ 4
+sum: recorded as reproduced, here not reproduced: 43 is not equal to the paper's 42
+figures: .papertest/toy/figures   more: --show ID, --full, --help
+"""
+
+
+def rows(out: str) -> list[str]:
+    return [line for line in out.splitlines() if re.match(r" [✓✗?–] ", line)]
+
+
+def test_the_whole_table_at_80_columns(toy) -> None:
+    assert toy.run("--full", COLUMNS="80").out == FULL
 
 
 @pytest.fixture
-def package(tmp_path: Path) -> Package:
-    (tmp_path / "papers").mkdir()
-    (tmp_path / "papers" / "a-paper.toml").write_text(RECORD, "utf-8")
-    return Package("a-paper", tmp_path / "packages" / "a-paper" / "src" / "a_paper", tmp_path)
+def mixed(toy, recorded_toy):
+    """Recorded, and measured here with other results: every mark, and every sign before a number."""
+    shutil.copytree(recorded_toy.results, toy.results, dirs_exist_ok=True)
+    path = toy.results / "noise.json"
+    content = files.read_json(path)
+    samples = [sample | {"seconds": 300} for sample in content["samples"]]
+    files.write_json(path, content | {"samples": samples, "verdict": "not reproduced", "value": 60})
+    path = toy.results / "curve.json"
+    files.write_json(path, files.read_json(path) | {"verdict": "undecided", "seeds": 12})
+    toy.edit(toy.claims, "double(21)", "double(20)")
+    toy.edit(toy.claims, "[0.9, 0.92, 0.96]", "[0.01, 0.92, 0.96]")
+    toy.edit(toy.claims, "return 3.0", "return 4.5")
+    toy.edit(toy.claims, 'sum(run.reported["parts"].value.values())', "43")
+    toy.edit(toy.claims, "+ 39", "+ 40")
+    return toy
 
 
-def judged(package: Package, value: Any) -> Result:
-    sample = Sample(claim=CLAIM, seed=0, device="cpu", quick=False, fingerprint="0", value=value, details={},
-                    seconds=1, machine="a machine", versions={}, shared=[])  # fmt: skip
-    return store.result(package, CLAIM, [sample])
+def test_every_mark_and_every_sign_at_80_columns(mixed) -> None:
+    done = mixed.run("--minutes", "4", COLUMNS="80")
+    assert done.code == 1
+    assert done.out == SPOT
 
 
-def terminal(width: int) -> Terminal:
-    made = Terminal()
-    made.out = Console(width=width, color_system=None)
-    return made
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("args", [["--full"], ["--minutes", "4"], ["--minutes", "0"], ["--quick"], ["--list"]])
+def test_each_claim_is_one_line_at_every_width(mixed, width: int, args: list[str]) -> None:
+    out = mixed.run(*args, COLUMNS=str(width)).out
+    lines = [line for line in out.splitlines() if line.startswith("  ")] if args == ["--list"] else rows(out)
+    titles = [claim.title for claim in records.load(mixed.record).claims.values()]
+    assert len([line for line in lines if any(title in line for title in titles)]) == 9
+    assert max(map(cell_len, lines)) <= width
+    assert not re.search(r"[{}']: |\{|\}", out)  # no dictionaries
+    assert not re.search("[一-鿿]", out)
+    assert [title for title in titles if title not in out] == []  # none is cut
 
 
-@pytest.mark.parametrize("width", [80, 100, 160])
-def test_results_are_readable_at_every_width(package: Package, capsys: pytest.CaptureFixture[str], width: int) -> None:
-    result = judged(package, {"speed_of_large": 3.519, "memory": 19.5, "length": 4.0})
-    known = judged(package, {"speed_of_large": 3.52, "memory": 20.0, "length": 4.0})
-    terminal(width).verdicts(package, {CLAIM: result}, {CLAIM: known}, quick=False)
-    table = capsys.readouterr().out.split(f"\n{CLAIM}: ")[0]
-    lines = table.splitlines()
-    assert max(map(len, lines)) <= width
-    assert len(lines) <= 12
-    assert CLAIM in table
-    assert "Abstract, and 3 more" in table
-    assert all(number in table for number in ("3.5", "3.519", "19.5", "20"))
-    assert "111" not in table
-    assert "recorded: reproduced" in table or width == 80
-    assert "✗ not reproduced" in table or width == 80
+LONG = "x" * 60
 
 
-def test_what_is_reported_is_what_the_measured_names_stand_for(package: Package) -> None:
-    result = judged(package, {"speed_of_large": 3.519, "memory": 19.5, "length": 4.0})
-    accept = package.record.claims[CLAIM].accept
-    expected = {"speed_of_large": 3.5, "memory": 20, "length": 4}
-    assert counterpart(result, accept) == (expected, None, False)
-    assert counterpart(store.not_run(package, CLAIM, "no GPU", "0"), accept) == (expected, None, False)
-    unnamed = result.model_copy(update={"value": 1.0})
-    assert counterpart(unnamed, None) == (package.record.reported["ratios"].value, None, True)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_long_titles_and_numbers_keep_to_the_width(mixed, width: int) -> None:
+    """The place gives way, and then the end of the title; numbers never."""
+    mixed.edit(mixed.record, 'title = "The pair"', f'title = "{LONG}"')
+    mixed.edit(mixed.record, 'tier = "exact"\nunit = "GB"', 'tier = "exact"\nunit = "percentage points"')
+    mixed.edit(mixed.claims, "return 4.5", "return -0.000123456789")
+    mixed.edit(mixed.record, 'where = "Table 2"', 'where = "Section 5.1, the third paragraph after the second list"')
+    out = mixed.run("--full", COLUMNS=str(width)).out
+    assert max(map(cell_len, rows(out))) <= width
+    (pair,) = [line for line in rows(out) if "xxx" in line]
+    assert "1.52 ms" in pair and "1.5 ms" in pair
+    assert LONG in pair or re.match(r" ✓ x{20,}…  ", pair)
+    assert ("-0.000123 pp" if width == 80 else "-0.0001235 pp") in out
+    assert (LONG in pair) == (width >= 100)
+    assert ("the third paragraph after the second list" in pair) == (width == 200)
 
 
-@pytest.mark.parametrize(
-    ("value", "interval", "shown"),
-    [
-        (None, None, "–"), (2.5, None, "2.5"), ([1, 2, 3], None, "1 2 3"), ([1, 2, 3, 4], None, "1 … 4"),
-        ({"a": 1, "b": 2}, None, "a 1, b 2"), ({"a": 1, "b": 2, "c": 3, "d": 4}, None, "a 1, b 2, c 3 …"),
-        (2.0, {"": [(1.75, 2.25)]}, "2 [1.75, 2.25]"),
-    ],
-)  # fmt: skip
-def test_short(value: Any, interval: Any, shown: str) -> None:
-    assert short(value, interval) == shown
+def test_wide_terminals_show_intervals_and_more_digits(toy) -> None:
+    toy.run("--full")
+    shown = {width: toy.run("--full", COLUMNS=str(width)).out for width in WIDTHS}
+    assert ["0.931 " in shown[80], "0.9312 " in shown[100]] == [True, True]
+    assert ["0.9312 [0.7921, 0.9796]" in shown[width] for width in WIDTHS] == [False, False, True, True]
 
 
-def test_place() -> None:
-    assert place("Theorem 1") == "Theorem 1"
-    assert place("Theorem 1; Table 2; Table 2; Table 3") == "Theorem 1, and 2 more"
+def test_every_title_of_ours_fits_into_a_line() -> None:
+    """46 characters leave room for ours, the paper's and the place in 80 columns; 60 are allowed."""
+    long = {
+        f"{path.stem}: {claim.title}"
+        for path in PAPERS
+        for claim in records.load(path).claims.values()
+        if len(claim.title) > 60
+    }
+    assert long == set()
 
 
-@pytest.mark.parametrize("width", [80, 160])
-def test_the_list_shows_whole_ids(package: Package, capsys: pytest.CaptureFixture[str], width: int) -> None:
-    terminal(width).claims(package, [CLAIM])
-    out = capsys.readouterr().out
-    assert CLAIM in out
-    assert "exact" in out
-    assert max(map(len, out.splitlines())) <= width
+def test_totals_keep_the_papers_score_its_sums_and_our_own_apart(mixed) -> None:
+    said = mixed.run("--tier", "exact").out
+    assert "1 reproduced, 1 not reproduced; 0 of 1 of our own benchmarks held\n" in said
+    assert "0 of 1 printed sums add up\n" in mixed.run("--tier", "printed").out
+    assert "1 not run\n" in mixed.run("--tier", "paper").out
+
+
+def test_quick_says_that_it_is_no_verdict(toy) -> None:
+    out = toy.run("--quick").out
+    assert out.splitlines()[0] == "A Toy (2020, arXiv 2001.00001) · quick: fewer steps, one seed, not a verdict"
+    assert "figures:" not in out
+    assert " ? The noise is small" in out and " ? Half as fast again" in out  # of one seed, and of three rounds
+
+
+def test_the_list_by_tier(toy) -> None:
+    assert (
+        toy.run("--list", COLUMNS="80").out
+        == """\
+A Toy (2020, arXiv 2001.00001)
+Exact: computed on our implementation
+  answer   The answer is 42
+  pair     The pair
+Trend: trained at small scale, several seeds, 95 % interval
+  curve    The curve falls
+  noise    The noise is small
+  similar  Two runs are alike
+Speed: ratios in one run, 95 % interval
+  fast     Half as fast again as the peer
+The paper's own scale: needs its hardware or data
+  large    The same at scale
+Our own benchmarks, outside the paper's score
+  ours     Three gigabytes are enough
+Printed sums: the paper's numbers among themselves
+  sum      The parts are the answer
+"""
+    )
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("claim", ["answer", "pair", "ours", "sum", "curve", "noise", "similar", "fast", "large"])
+def test_all_about_one_claim_keeps_to_the_width(mixed, claim: str, width: int) -> None:
+    out = mixed.run("--show", claim, COLUMNS=str(width)).out
+    assert max(map(cell_len, out.splitlines())) <= width
+    assert not re.search("[一-鿿{}]", out)
+
+
+def test_messages_go_to_the_other_stream(toy) -> None:
+    """What is read by another program holds nothing but JSON."""
+    toy.run("--only", "answer")
+    (sample,) = toy.state.glob("samples/answer/*.json")
+    sample.write_bytes(b"")
+    done = toy.run("--json")
+    assert json.loads(done.out) and "answer is measured again" in done.err
+    assert "\x1b" not in done.out + done.err
+
+
+def test_progress_shows_the_work_and_what_a_claim_does(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal()
+    with terminal.progress(10):
+        assert list(terminal.track(range(3), 3, "rounds")) == [0, 1, 2]
+        terminal.done(4)
+        (whole,) = [task for task in terminal.bars.tasks if task.id == terminal.all]
+    assert (whole.total, whole.completed) == (10, 4)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_pipe_that_is_closed_is_told() -> None:
+    with pytest.raises(BrokenPipeError):
+        Output().on_broken_pipe()
