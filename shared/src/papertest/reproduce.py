@@ -199,8 +199,7 @@ class _Reproduction:
         lines: dict[str, Line] = {}
         failed: list[str] = []
         try:
-            costs = self._costs(chosen)
-            left = self._left_out(chosen, costs)
+            costs, left = self._plan(chosen)
             with self.terminal.progress(sum(costs[i] for i in chosen if i not in left)):
                 start = time.perf_counter()
                 for claim in chosen:
@@ -249,30 +248,30 @@ class _Reproduction:
         spot = not self.options.full and self.package.record.claims[claim].tier in SEEDED
         return seeds[:1] if spot else seeds
 
-    def _costs(self, chosen: list[str]) -> dict[str, float]:
-        """Seconds that each claim will take here, by the recorded times; what is kept costs nothing."""
-        paid: set[str] = set()
-        costs: dict[str, float] = {}
-        for claim in chosen:
-            costs[claim] = 0.0
-            if self.measurer.lacks(claim) is not None:
-                continue
-            recorded = {k.seed: k for k in self.known[claim].kept} if claim in self.known else {}
-            for seed in self._seeds(claim):
-                if self.measurer.kept(claim, seed) is None:
-                    costs[claim] += store.cost([recorded[seed]], paid) if seed in recorded else UNKNOWN
-        return costs
+    def _plan(self, chosen: list[str]) -> tuple[dict[str, float], set[str]]:
+        """Seconds that each claim will take here by the recorded times, and the claims that do not fit into the time.
 
-    def _left_out(self, chosen: list[str], costs: dict[str, float]) -> set[str]:
-        """The claims that do not fit into the time, in the record's order."""
+        In the record's order; what is kept costs nothing, and a shared run is paid once, by the first claim that is
+        not left out. What is computed is never left out, nor anything with --full.
+        """
+        costs: dict[str, float] = {}
         left: set[str] = set()
+        paid: set[str] = set()
         planned = 0.0
         for claim in chosen:
-            if not self._whole(claim) and planned + costs[claim] > 60 * self.options.minutes and costs[claim] > 0:
+            also = set(paid)
+            costs[claim] = 0.0 if self.measurer.lacks(claim) is not None else self._cost(claim, also)
+            if not self._whole(claim) and costs[claim] > 0 and planned + costs[claim] > 60 * self.options.minutes:
                 left.add(claim)
             else:
                 planned += costs[claim]
-        return left
+                paid = also
+        return costs, left
+
+    def _cost(self, claim: str, paid: set[str]) -> float:
+        recorded = {k.seed: k for k in self.known[claim].kept} if claim in self.known else {}
+        missing = [seed for seed in self._seeds(claim) if self.measurer.kept(claim, seed) is None]
+        return sum(store.cost([recorded[seed]], paid) if seed in recorded else UNKNOWN for seed in missing)
 
     def _left(self, claim: str, seconds: float) -> Line:
         known = self.known.get(claim)
