@@ -160,6 +160,17 @@ def test_a_shared_run_is_paid_once(recorded):
     assert recorded.log() == ["curve 0", "base 0", "noise 0", "similar 0"]
 
 
+def test_a_shared_run_is_not_paid_by_a_claim_that_is_left_out(recorded):
+    for claim in ("answer", "pair", "ours", "sum", "similar"):
+        costing(recorded, claim, *[0.0] * len(files.read_json(recorded.results / f"{claim}.json")["samples"]))
+    costing(recorded, "curve", 100.0, 0.0, 0.0, shared={"base": 600.0})
+    costing(recorded, "noise", 1.0, 0.0, 0.0, shared={"base": 600.0})
+    done = recorded.run("--minutes", "10", "--tier", "trend")
+    assert recorded.log() == ["similar 0"]  # neither fits: the run that `curve` would have paid for is missing
+    assert by_id(recorded.run("--json", "--minutes", "10", "--tier", "trend").out)["noise"]["how"] == "recorded"
+    assert "costs 10 min" in row(done.out, "The noise is small")
+
+
 def test_show_tells_all_about_one_claim(recorded):
     out = recorded.run("--show", "curve", COLUMNS="80").out
     assert max(map(len, out.splitlines())) <= 80
