@@ -26,6 +26,7 @@ REPORTED = {
     "plain": Entry([3.5, 2, 1]),
     "table-3": Entry({"h_1": 5.29, "H4": 4.92, "losses": [4, 3.5, 3]}, [10, 20, 30]),
     "minus": Entry(-4),
+    "short": Entry({"a": [1]}, [10, 20]),
 }
 
 
@@ -77,6 +78,7 @@ def test_more_than_ten_entries_are_told_apart():
         ("{table-3.h_1[10]}", "{table-3.h_1[10]}: there is no list to take [10] from"),
         ("{row[20]}", "{row[20]}: the columns are 10, 0.5, last one"),
         ("{row[0]}", "{row[0]}: the columns are 10, 0.5, last one"),  # an index counts only where there are no labels
+        ("{short.a[20]}", "{short.a[20]}: the columns are 10, 20"),  # the row has fewer numbers than there are columns
         ("{plain[3]}", "{plain[3]}: the columns are 0, 1, 2"),
         ("{plain[-1]}", "{plain[-1]}: the columns are 0, 1, 2"),
         ("{one} + {}", "'{one} + {}' has braces that are no {id}, {id.key}, {id[column]} or {id.key[column]}"),
