@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 import subprocess
@@ -147,10 +148,10 @@ async def later(): return await outer()
 type_ = print("a"); type_: list[int] = [1]
 '''
 DIGESTS = [  # of its statements
-    "fa9858be5c31366b", "949e224d30cab715", "102f299a9cb68f8b", "53189a49cb51f3eb", "23f21300ecfe955b",
+    "fa9858be5c31366b", "949e224d30cab715", "102f299a9cb68f8b", "53189a49cb51f3eb", "206aa77e0471c0d0",
     "eb28146ae8a4b5e4", "c55a3bb9f46b90c9", "6601c8e014a6931f", "d3f66e3d375652ec", "7ceacd25ace31df1",
     "5c14608b1a3a2211", "38365110ef30a79a", "11d18dec5f857e8a", "4bd76edbbc0505ba", "38c1659abbcaaccb",
-    "6a7eb7e12ed21360", "5f9240075fbc515b", "f043d78e340374c5", "1e39ce8427b45943", "4d954b291014925c",
+    "6a7eb7e12ed21360", "5f9240075fbc515b", "f043d78e340374c5", "1e39ce8427b45943", "5b5333e766f23c89",
     "31695e24018c68fa", "cc558004f216ae5c", "47a29d4d5d394254", "5270a8f29e3c995b", "37c4658c55af53aa",
     "be44084b0521dce4", "c72ba59eb3b6ccbf", "e43761f0d74086c6", "b66c325977403107",
 ]  # fmt: skip
@@ -170,6 +171,15 @@ def pythons() -> dict[str, str]:
         if asked.returncode == 0:  # pyenv has names for Pythons that are not installed
             found.setdefault(asked.stdout.strip(), name)
     return found
+
+
+def test_fields_of_a_dataclass_count_in_their_order():
+    def form(body: str):
+        return syntax.normal(ast.parse(f"class A:\n    {body}").body[0])
+
+    assert form("x: int\n    y: int") == form("x: float\n    y: str")  # what they are annotated with does not
+    assert form("x: int\n    y: int") != form("y: int\n    x: int")
+    assert form("x: int") != form("z: int")
 
 
 def test_digests_are_the_same_under_every_python(tmp_path: Path):

@@ -231,12 +231,13 @@ def totals(lines: Sequence[Line]) -> str:
         result = line.here or line.known
         key = "" if result is None else "us" if result.by == "us" else "printed" if result.tier == "printed" else ""
         groups[key].append(line.verdict)
-    said = [f"{groups[''].count(v)} {v}" for v in words.MARKS if v in groups[""]]
-    text = ", ".join(said)
-    for key, what in (("printed", "printed sums add up"), ("us", "of our own benchmarks held")):
+    short = {"not reproduced": "not"} if "reproduced" in groups[""] else {}
+    said = [f"{groups[''].count(v)} {short.get(v, v)}" for v in words.MARKS if v in groups[""]]
+    found = [", ".join(said)] if said else []
+    for key, what in (("printed", "printed sums"), ("us", "ours")):
         if groups[key]:
-            text += f"{'; ' if text else ''}{groups[key].count('reproduced')} of {len(groups[key])} {what}"
-    return text
+            found.append(f"{what} {groups[key].count('reproduced')} of {len(groups[key])}")
+    return "; ".join(found)
 
 
 def notes(lines: Sequence[Line]) -> list[str]:

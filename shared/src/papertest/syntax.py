@@ -26,8 +26,8 @@ def normal(node: ast.AST) -> Any:
     Constant pieces of an f-string are joined, since Pythons cut them in different places.
     """
     if isinstance(node, ast.AnnAssign):
-        if node.value is None:
-            return ["Pass"]
+        if node.value is None:  # a field of a dataclass: its name and its place count
+            return ["Field", normal(node.target)]
         return normal(ast.Assign(targets=[node.target], value=node.value))
     if isinstance(node, ast.Call) and (sha := _carried(node)) is not None:
         return ["Carrier", sha]
