@@ -73,7 +73,10 @@ WRONG = {  # (what is changed, the whole message)
         for x in (1.0, -0.1, 1.5, math.nan, math.inf, False, "0.1", None)
     },
     **{
-        f"seed {x}": ({"dropout_p": 0.1, "seed": x}, f"seed must be an integer in [0, 2**32), or None to draw one, got {x!r}")
+        f"seed {x}": (
+            {"dropout_p": 0.1, "seed": x},
+            f"seed must be an integer in [0, 2**32), or None to draw one, got {x!r}",
+        )
         for x in (-1, 2**32, 3.0, True, "3", math.nan, np.float32(3), torch.tensor(3))
     },
 }

@@ -95,7 +95,7 @@ MISTAKES = {  # what is wrong: (the source, what it becomes, the test that notic
         equal("whole blocks", causal=True),
     ),
     "D from O where its errors do not cancel": ("return rows.stop - rows.start", "return 0", one_key),
-    "dO not divided by l": ("dO = do[items, member, queries].to(wide) / l_i", "dO = do[items, member, queries]", full),
+    "dO not divided by l": ("(do[items, member, queries].to(wide) / l_i)", "do[items, member, queries].to(wide)", full),
     "dK of one query head": ("(dS.mT, Q[:, part], alpha", "(dS.mT, Q[:, part], beta=0, alpha", grouped),
     "1 / (1 - p) left out": (".div_(1 - self.dropout_p)", "", dropout),
     "l of what dropout leaves": (

@@ -52,9 +52,9 @@ DERIVATIVES = {
     )[0],
     "func.grad": lambda f, i, q, k, v: torch.func.grad(of(f, i, q, k, v, causal=True))((q, k, v)[i]),
     "func.vjp": lambda f, i, q, k, v: torch.func.vjp(of(f, i, q, k, v), (q, k, v)[i])[1](torch.tensor(2.0).double())[0],
-    "jacrev": lambda f, i, q, k, v: torch.func.jacrev(lambda y: f(*[y if i == j else z for j, z in enumerate((q, k, v))]))(
-        (q, k, v)[i]
-    ),
+    "jacrev": lambda f, i, q, k, v: torch.func.jacrev(
+        lambda y: f(*[y if i == j else z for j, z in enumerate((q, k, v))])
+    )((q, k, v)[i]),
     "jvp": lambda f, i, q, k, v: torch.func.jvp(of(f, i, q, k, v), ((q, k, v)[i],), ((q, k, v)[i],))[1],
     "dual numbers": lambda f, i, q, k, v: dual(of(f, i, q, k, v), (q, k, v)[i]),
     "second, backward": lambda f, i, q, k, v: twice(of(f, i, q, k, v), (q, k, v)[i]),

@@ -1,4 +1,4 @@
-"""What is hidden has no influence, NaN and infinity included; half precision and autocast keep their sums in float32."""
+"""What is hidden has no influence, NaN and infinity included; float16 scores that fit; autocast as torch has it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def results(f, q, k, v, rows=slice(None), **options):
 
 def inputs(dtype=torch.float64, n_q=7, n_k=8, kv_heads=1):
     generator = torch.Generator().manual_seed(0)
-    return [torch.randn(2, h, n, 4, generator=generator).to(dtype) for h, n in ((2, n_q), (kv_heads, n_k), (kv_heads, n_k))]
+    sizes = (2, n_q), (kv_heads, n_k), (kv_heads, n_k)
+    return [torch.randn(2, h, n, 4, generator=generator).to(dtype) for h, n in sizes]
 
 
 @BAD

@@ -241,7 +241,9 @@ def test_bad_inputs_are_named(changes: dict[str, Any], message: str) -> None:
 def test_bad_options_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"^seed must be given where dropout_p > 0, got None"):
         module.flash_attention(Q, Q, Q, dropout_p=0.1)
-    with pytest.raises(ValueError, match="^block_k must be an integer of at least 1, or None for the backend's own, got 0$"):
+    with pytest.raises(
+        ValueError, match="^block_k must be an integer of at least 1, or None for the backend's own, got 0$"
+    ):
         module.flash_attention(Q, Q, Q, block_k=0)
     for block in (2.0, True, "16"):
         with pytest.raises(ValueError, match=f"^block_q must be an integer of at least 1, .* got {block!r}$"):

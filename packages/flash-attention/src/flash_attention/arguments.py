@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 
-def is_integer(x: object) -> bool:
+def is_integer(x: object) -> TypeGuard[int]:
     """An int of Python or NumPy: 3.0 and True are none, although they compare equal to one."""
     return isinstance(x, (int, np.integer)) and not isinstance(x, bool)
 
@@ -49,9 +49,9 @@ def check_options(scale: object, dropout_p: object, **flags: object) -> None:
     for name, flag in flags.items():
         if not isinstance(flag, (bool, np.bool_)):
             raise ValueError(f"{name} must be True or False, got {flag!r}")
-    if scale is not None and not (_is_number(scale) and math.isfinite(scale)):  # pyright: ignore[reportArgumentType]
+    if scale is not None and not (_is_number(scale) and math.isfinite(scale)):
         raise ValueError(f"scale must be a finite number, or None for 1/sqrt(head_dim), got {scale!r}")
-    if not (_is_number(dropout_p) and 0 <= dropout_p < 1):  # pyright: ignore[reportOperatorIssue]
+    if not (_is_number(dropout_p) and 0 <= dropout_p < 1):
         raise ValueError(f"dropout_p must be a number in [0, 1), got {dropout_p!r}")
 
 
@@ -79,7 +79,7 @@ def dtype_name(dtype: object) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _is_number(x: object) -> bool:
+def _is_number(x: object) -> TypeGuard[float]:
     return isinstance(x, (int, float, np.integer, np.floating)) and not isinstance(x, bool)
 
 

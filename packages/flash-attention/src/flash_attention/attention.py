@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from jaxtyping import Bool, Float
@@ -42,21 +42,19 @@ def check(
     check_seed(seed)
     if seed is None:
         seed = int(torch.randint(2**32, ())) if dropout_p > 0 else 0
-    scale = q.shape[3] ** -0.5 if scale is None else float(scale)
-    return Options(bool(causal), scale, float(dropout_p), int(seed))
+    factor = q.shape[3] ** -0.5 if scale is None else float(scale)
+    return Options(bool(causal), factor, float(dropout_p), int(seed))
 
 
-def as_autocast_says(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def as_autocast_says(*tensors: Any) -> Any:
     """q, k and v in autocast's dtype where it is on, as torch's own attention has them: it leaves float64 alone."""
-    tensors = q, k, v
     if not all(isinstance(x, Tensor) for x in tensors):
         return tensors  # for `check` to name
-    device = q.device.type
+    device = tensors[0].device.type
     if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
         return tensors
     dtype = torch.get_autocast_dtype(device)
-    q, k, v = (x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in tensors)
-    return q, k, v
+    return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in tensors)
 
 
 def without_hidden(k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
