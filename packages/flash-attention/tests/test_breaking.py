@@ -84,7 +84,7 @@ MISTAKES = {  # what is wrong: (the source, what it becomes, the test that notic
     "the key mask is ignored": ("S.masked_fill_(~keys[:, None, columns], -math.inf)", "pass", padded),
     "the key mask of another sequence": ("mask.repeat_interleave(kv_heads, 0)", "mask.repeat(kv_heads, 1)", padded),
     "NaN in keys beyond the causal line": ("if not loops.causal or not _readable(k):", "if True:", nan_ahead),
-    "NaN in rows that see no key, dK": ("to(wide).masked_fill(unseen, 0)  # line 10", "to(wide)  # line 10", nan_row),
+    "NaN in rows that see no key, dK": ("        if some:", "        if False:", nan_row),
     "another scale for dQ": ("(dS, K, alpha=loops.scale)", "(dS, K)", full),
     "another scale for dK": ("(dS.mT, Q[:, part], alpha=loops.scale)", "(dS.mT, Q[:, part])", full),
     "D left out of dS": (".sub_(D[:, part])", "", full),
@@ -95,7 +95,7 @@ MISTAKES = {  # what is wrong: (the source, what it becomes, the test that notic
         equal("whole blocks", causal=True),
     ),
     "D from O where its errors do not cancel": ("return rows.stop - rows.start", "return 0", one_key),
-    "dO not divided by l": ("(do[items, member, queries].to(wide) / l_i)", "do[items, member, queries].to(wide)", full),
+    "dO not divided by l": ("do[items, member, queries].to(wide) / l_i", "do[items, member, queries].to(wide)", full),
     "dK of one query head": ("(dS.mT, Q[:, part], alpha", "(dS.mT, Q[:, part], beta=0, alpha", grouped),
     "1 / (1 - p) left out": (".div_(1 - self.dropout_p)", "", dropout),
     "l of what dropout leaves": (

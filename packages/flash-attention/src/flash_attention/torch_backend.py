@@ -220,16 +220,17 @@ def _gradients(
     dq = torch.empty_like(q, memory_format=torch.contiguous_format)
     dk, dv = (torch.zeros_like(x, dtype=wide, memory_format=torch.contiguous_format) for x in (k, v))  # line 5
     nothing = l_all == 0  # rows that see no key: what they hold must not meet a P of zero
+    some = mask is not None or loops.pattern is not None or (loops.causal and loops.n_q > loops.n_k)  # may there be any
     l_all = l_all.masked_fill(nothing, 1)
     tile, gradient_tile = _Tile(), _Tile()
     for items, member, queries in loops.outer():
         keys, poisoned = (None if x is None else x[items] for x in (mask, poison))
-        unseen = nothing[items, member, queries]
-        Q = q[items, member, queries].to(wide).masked_fill(unseen, 0)  # line 10
+        Q = q[items, member, queries].to(wide)  # line 10
         dQ = torch.zeros_like(Q)
         m_i, l_i = m_all[items, member, queries], l_all[items, member, queries]
-        dO = (do[items, member, queries].to(wide) / l_i).masked_fill(unseen, 0)
-        dL = (dlse[items, member, queries, None] / l_i).masked_fill(unseen, 0)
+        dO, dL = do[items, member, queries].to(wide) / l_i, dlse[items, member, queries, None] / l_i
+        if some:
+            Q, dO, dL = (x.masked_fill(nothing[items, member, queries], 0) for x in (Q, dO, dL))
         D = (dO * out[items, member, queries]).sum(-1, keepdim=True) - dL  # line 19
         for rows, columns in loops.inner(queries):
             part = _within(rows, queries)
