@@ -84,7 +84,7 @@ MISTAKES = {  # what is wrong: (the source, what it becomes, the test that notic
     "the key mask is ignored": ("S.masked_fill_(~keys[:, None, columns], -math.inf)", "pass", padded),
     "the key mask of another sequence": ("mask.repeat_interleave(kv_heads, 0)", "mask.repeat(kv_heads, 1)", padded),
     "NaN in keys beyond the causal line": ("if not loops.causal or not _readable(k):", "if True:", nan_ahead),
-    "NaN in rows that see no key, dK": ("        if some:", "        if False:", nan_row),
+    "NaN in rows that see no key, dK": ("if some else unclean", "if False else unclean", nan_row),
     "another scale for dQ": ("(dS, K, alpha=loops.scale)", "(dS, K)", full),
     "another scale for dK": ("(dS.mT, Q[:, part], alpha=loops.scale)", "(dS.mT, Q[:, part])", full),
     "D left out of dS": (".sub_(D[:, part])", "", full),
@@ -139,6 +139,6 @@ def test_mistake_is_noticed(old, new, test, monkeypatch):
 
 def test_without_a_mistake(monkeypatch):
     """The same tests, on a copy with nothing but a comment changed."""
-    edit(monkeypatch, "# line 10\n        dQ", "# the same\n        dQ")
+    edit(monkeypatch, "(  # line 10", "(  # the same")
     for test in {test for _, _, test in MISTAKES.values()}:
         test()

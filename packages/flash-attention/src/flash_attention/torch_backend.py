@@ -225,12 +225,15 @@ def _gradients(
     tile, gradient_tile = _Tile(), _Tile()
     for items, member, queries in loops.outer():
         keys, poisoned = (None if x is None else x[items] for x in (mask, poison))
-        Q = q[items, member, queries].to(wide)  # line 10
-        dQ = torch.zeros_like(Q)
         m_i, l_i = m_all[items, member, queries], l_all[items, member, queries]
-        dO, dL = do[items, member, queries].to(wide) / l_i, dlse[items, member, queries, None] / l_i
-        if some:
-            Q, dO, dL = (x.masked_fill(nothing[items, member, queries], 0) for x in (Q, dO, dL))
+        unclean = (  # line 10
+            q[items, member, queries].to(wide),
+            do[items, member, queries].to(wide) / l_i,
+            dlse[items, member, queries, None] / l_i,
+        )
+        unseen = nothing[items, member, queries]
+        Q, dO, dL = (x.masked_fill(unseen, 0) for x in unclean) if some else unclean
+        dQ = torch.zeros_like(Q)
         D = (dO * out[items, member, queries]).sum(-1, keepdim=True) - dL  # line 19
         for rows, columns in loops.inner(queries):
             part = _within(rows, queries)
