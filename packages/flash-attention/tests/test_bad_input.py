@@ -6,6 +6,7 @@ import math
 import re
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,6 +51,11 @@ WRONG = {  # (what is changed, the whole message)
         {"k": torch.randn(2, 8, 7, 8), "v": torch.randn(2, 8, 7, 8)},
         "k must have a number of heads that divides q's 4, got 8",
     ),
+    "list for q": ({"q": [[1.0]]}, "q must be a tensor, got [[1.0]] of type list"),
+    "None for v": ({"v": None}, "v must be a tensor, got None of type NoneType"),
+    "list for a mask": ({"mask": [True]}, MASK + "[True] of type list"),
+    "str for causal": ({"causal": "no"}, "causal must be True or False, got 'no'"),
+    "int for causal": ({"causal": 1}, "causal must be True or False, got 1"),
     "float mask": ({"mask": torch.ones(2, 7)}, MASK + "float32 of shape (2, 7)"),
     "uint8 mask": ({"mask": torch.ones(2, 7, dtype=torch.uint8)}, MASK + "uint8 of shape (2, 7)"),
     "mask of queries": ({"mask": torch.ones(2, 5, dtype=torch.bool)}, MASK + "bool of shape (2, 5)"),
@@ -59,24 +65,29 @@ WRONG = {  # (what is changed, the whole message)
         "mask must be on q's device cpu, got meta",
     ),
     **{
-        f"scale {x}": ({"scale": x}, f"scale must be a finite number, or None for 1/sqrt(head_dim), got {x}")
-        for x in (math.nan, math.inf, -math.inf)
+        f"scale {x}": ({"scale": x}, f"scale must be a finite number, or None for 1/sqrt(head_dim), got {x!r}")
+        for x in (math.nan, math.inf, -math.inf, "0.5", True, torch.tensor(0.5), torch.tensor(0.5, requires_grad=True))
     },
     **{
-        f"dropout_p {x}": ({"dropout_p": x}, f"dropout_p must be in [0, 1), got {x}")
-        for x in (1.0, -0.1, 1.5, math.nan, math.inf)
+        f"dropout_p {x}": ({"dropout_p": x}, f"dropout_p must be a number in [0, 1), got {x!r}")
+        for x in (1.0, -0.1, 1.5, math.nan, math.inf, False, "0.1", None)
     },
     **{
-        f"seed {x}": ({"dropout_p": 0.1, "seed": x}, f"seed must be in [0, 2**32), or None to draw one, got {x}")
-        for x in (-1, 2**32)
+        f"seed {x}": (
+            {"dropout_p": 0.1, "seed": x},
+            f"seed must be an integer in [0, 2**32), or None to draw one, got {x!r}",
+        )
+        for x in (-1, 2**32, 3.0, True, "3", math.nan, np.float32(3), torch.tensor(3))
     },
 }
 ONLY_FLASH = {
     **{
-        f"{name} {x}": ({name: x}, f"{name} must be at least 1, or None for the backend's own, got {x}")
+        f"{name} {x}": ({name: x}, f"{name} must be an integer of at least 1, or None for the backend's own, got {x!r}")
         for name in ("block_q", "block_k")
-        for x in (0, -3)
+        for x in (0, -3, 2.0, True, "16", math.nan)
     },
+    "return_lse": ({"return_lse": 1}, "return_lse must be True or False, got 1"),
+    "backend None": ({"backend": None}, "backend must be one of auto, torch, triton, got None"),
     "backend": ({"backend": "cuda"}, "backend must be one of auto, torch, triton, got 'cuda'"),
 }
 
@@ -132,7 +143,10 @@ def test_accepted_arguments_are_not_changed(attention):
     assert all(torch.equal(a, b) for a, b in zip((q, k, v, mask, do), before, strict=True))
 
 
-@pytest.mark.parametrize("changed", [{"seed": 2**32 - 1}, {"seed": 0}, {"scale": 0}, {"dropout_p": 0}], ids=str)
+NUMPY = {"seed": np.int64(3), "scale": np.float32(0.5), "causal": np.True_, "block_q": np.int32(2)}
+
+
+@pytest.mark.parametrize("changed", [{"seed": 2**32 - 1}, {"seed": 0}, {"scale": 0}, {"dropout_p": 0}, NUMPY], ids=str)
 def test_accepted(changed):
     arguments = good(**({"dropout_p": 0.5} | changed))
     out = flash_attention(arguments.pop("q"), arguments.pop("k"), arguments.pop("v"), **arguments)

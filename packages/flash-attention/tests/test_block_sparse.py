@@ -135,9 +135,11 @@ def test_visits_only_the_blocks_it_keeps(share, monkeypatch):
         (torch.ones(4, 4, dtype=torch.bool), "got bool of shape (4, 4)"),
         (torch.ones(1, 4, 3, dtype=torch.bool), "got bool of shape (1, 4, 3)"),
         (torch.ones(4, 3), "got float32 of shape (4, 3)"),
+        ([[True]], "got list of shape ()"),
+        (None, "got NoneType of shape ()"),
         (torch.ones(4, 3, dtype=torch.uint8), "got uint8 of shape (4, 3)"),
     ],
-    ids=["too many columns", "per head", "float", "uint8"],
+    ids=["too many columns", "per head", "float", "list", "None", "uint8"],
 )
 def test_wrong_block_mask(block_mask, got):
     q, k, v, _ = inputs(SHAPES["whole blocks"])
@@ -149,11 +151,11 @@ def test_wrong_block_mask(block_mask, got):
 @pytest.mark.parametrize("name", ["block_q", "block_k"])
 def test_wrong_blocks(name):
     q, k, v, _ = inputs(SHAPES["whole blocks"])
-    with pytest.raises(ValueError, match=f"{name} must be at least 1.*got 0"):
+    with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1, got 0"):
         block_sparse_flash_attention(q, k, v, torch.ones(4, 3, dtype=torch.bool), **{name: 0})
 
 
 def test_wrong_arguments_as_in_flash_attention():
     q, k, v, _ = inputs(SHAPES["whole blocks"])
-    with pytest.raises(ValueError, match="dropout_p must be in .0, 1., got 1.0"):
+    with pytest.raises(ValueError, match="dropout_p must be a number in .0, 1., got 1.0"):
         sparse(q, k, v, torch.ones(4, 3, dtype=torch.bool), dropout_p=1.0)

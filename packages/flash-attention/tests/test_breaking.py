@@ -22,6 +22,7 @@ def load(name):
 
 
 dense, sparse, bad_input = load("test_attention"), load("test_block_sparse"), load("test_bad_input")
+derivatives, hidden = load("test_derivatives"), load("test_hidden")
 
 
 def equal(shape, causal=False, masked=False):
@@ -41,8 +42,12 @@ padded, no_keys = equal("grouped", masked=True), partial(dense.test_rows_without
 large = partial(dense.test_large_scores, torch.float32, dense.BLOCKS)
 dropout = partial(dense.test_dropout, 0.5)
 lse = partial(dense.test_lse, False, torch.float64)
+lse_gradient = partial(derivatives.test_lse_gradient, dense.BLOCKS)
+lse_gradient_of_one_block = partial(derivatives.test_lse_gradient, {})
 half = partial(dense.test_half_precision, torch.float16, 65, False)
 one_key = partial(dense.test_one_key_has_no_gradient, dense.BLOCKS)
+nan_ahead = partial(hidden.test_causal, flash_attention, {})
+nan_row = partial(hidden.test_rows_that_see_nothing, flash_attention)
 memory = partial(dense.test_nothing_has_the_size_of_the_scores, True, 0.2)
 blocks = partial(sparse.test_equals_standard, sparse.SHAPES["blocks cut short"], False, False)
 unchanged = partial(bad_input.test_accepted_arguments_are_not_changed, flash_attention)
@@ -59,7 +64,8 @@ MISTAKES = {  # what is wrong: (the source, what it becomes, the test that notic
     "base 2 without log2(e), forward": ("* math.log2(math.e))  # line 10", ")  # line 10", full),
     "base 2 without log2(e), backward": ("* math.log2(math.e))  # line 11", ")  # line 11", full),
     "lse in base 2": ("m_all * math.log(2)", "m_all", lse),
-    "lse is differentiable": ("ctx.mark_non_differentiable(lse)", "pass", lse),
+    "the gradient of lse is left out": (" - dL  # line 19", "  # line 19", lse_gradient),
+    "the gradient of lse is left out where D is P∘dP": (" - dL[:, first]", "", lse_gradient_of_one_block),
     "half precision is summed in half": ("torch.promote_types(q.dtype, torch.float32)", "q.dtype", half),
     "the last keys are left out": (
         "_slices(0, self.n_k, self.block_k)",
@@ -77,6 +83,8 @@ MISTAKES = {  # what is wrong: (the source, what it becomes, the test that notic
     "causal is ignored": ("if self.causal:", "if False:", causal),
     "the key mask is ignored": ("S.masked_fill_(~keys[:, None, columns], -math.inf)", "pass", padded),
     "the key mask of another sequence": ("mask.repeat_interleave(kv_heads, 0)", "mask.repeat(kv_heads, 1)", padded),
+    "NaN in keys beyond the causal line": ("if not loops.causal or not _readable(k):", "if True:", nan_ahead),
+    "NaN in rows that see no key, dK": ("if some else unclean", "if False else unclean", nan_row),
     "another scale for dQ": ("(dS, K, alpha=loops.scale)", "(dS, K)", full),
     "another scale for dK": ("(dS.mT, Q[:, part], alpha=loops.scale)", "(dS.mT, Q[:, part])", full),
     "D left out of dS": (".sub_(D[:, part])", "", full),
@@ -87,7 +95,7 @@ MISTAKES = {  # what is wrong: (the source, what it becomes, the test that notic
         equal("whole blocks", causal=True),
     ),
     "D from O where its errors do not cancel": ("return rows.stop - rows.start", "return 0", one_key),
-    "dO not divided by l": ("dO = do[items, member, queries].to(wide) / l_i", "dO = do[items, member, queries]", full),
+    "dO not divided by l": ("do[items, member, queries].to(wide) / l_i", "do[items, member, queries].to(wide)", full),
     "dK of one query head": ("(dS.mT, Q[:, part], alpha", "(dS.mT, Q[:, part], beta=0, alpha", grouped),
     "1 / (1 - p) left out": (".div_(1 - self.dropout_p)", "", dropout),
     "l of what dropout leaves": (
@@ -131,6 +139,6 @@ def test_mistake_is_noticed(old, new, test, monkeypatch):
 
 def test_without_a_mistake(monkeypatch):
     """The same tests, on a copy with nothing but a comment changed."""
-    edit(monkeypatch, "# line 10\n            dQ", "# the same\n            dQ")
+    edit(monkeypatch, "(  # line 10", "(  # the same")
     for test in {test for _, _, test in MISTAKES.values()}:
         test()

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
-from flash_attention import triton_backend
+from flash_attention import flash_attention, standard_attention, triton_backend, triton_kernels
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, on log(0) and exp2 of large numbers
 
@@ -157,7 +157,50 @@ def test_rows_without_keys_are_zero():
     dq, dk, dv = torch.autograd.grad(out, (q, k, v), do)
     assert (out[:, :, :10] == 0).all() and (lse[:, :, :10] == -torch.inf).all() and (dq[:, :, :10] == 0).all()
     assert all(x.isfinite().all() for x in (out, dq, dk, dv)) and lse[:, :, 10:].isfinite().all()
-    assert not lse.requires_grad
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_gradient_of_lse(causal):
+    """Of both outputs together; rows without a key have -inf, and nothing comes back from them."""
+    *qkv, do = inputs(37, 21, 2, 1, 24)
+    mask = torch.arange(21).expand(2, 21) > torch.tensor([[3], [30]])
+    options = {"scale": 0.3, "dropout_p": 0.0, "seed": 0, "block_q": 16, "block_k": 16}
+    ours, wide = [x.clone().requires_grad_() for x in qkv], [x.double().requires_grad_() for x in qkv]
+    both = triton_backend.attention(*ours, mask, causal=causal, **options), standard(*wide, mask, causal, 0.3, 0.0, 0)
+    losses = [(out * do).sum() + lse[lse.isfinite()].sin().sum() for out, lse in both]
+    pairs = zip(torch.autograd.grad(losses[0], ours), torch.autograd.grad(losses[1], wide), strict=True)
+    for a, b in pairs:
+        torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_hidden_has_no_influence():
+    """NaN in masked keys and values, and in queries that see nothing; by the public function."""
+    q, k, v, do = inputs(20, 20, 2, 1, 16)
+    mask = torch.arange(20).expand(2, 20) > 4
+    results = []
+    for bad in (0.0, torch.nan):
+        x = [y.clone() for y in (q, k, v)]
+        x[0][:, :, :5], x[1][:, :, :5], x[2][:, :, :5] = bad, bad, bad
+        x = [y.requires_grad_() for y in x]
+        out = flash_attention(*x, mask=mask, causal=True, backend="triton", block_q=16, block_k=16)
+        results.append([out, *torch.autograd.grad(out, x, do)])
+    assert all(torch.equal(a, b) and a.isfinite().all() for a, b in zip(*results, strict=True))
+
+
+def test_transforms_and_refusals():
+    q, k, v, do = inputs(18, 20, 2, 1, 16)
+
+    def loss(q, k, v):
+        return flash_attention(q, k, v, backend="triton").square().sum()
+
+    true = torch.func.grad(lambda q: standard_attention(q, k, v).square().sum())(q)
+    torch.testing.assert_close(torch.func.grad(loss)(q, k, v), true, rtol=1e-4, atol=1e-5)
+    out = torch.vmap(lambda q: flash_attention(q, k, v, backend="triton", dropout_p=0.3, seed=1))(torch.stack([do, q]))
+    torch.testing.assert_close(out[1], standard_attention(q, k, v, dropout_p=0.3, seed=1), rtol=1e-4, atol=1e-5)
+    with pytest.raises(RuntimeError, match="^flash attention has no second derivative"):
+        torch.func.grad(lambda q: torch.func.grad(loss)(q, k, v).square().sum())(q)
+    with pytest.raises(RuntimeError, match="^flash attention has no forward-mode derivative"):
+        torch.func.jvp(lambda q: loss(q, k, v), (q,), (do,))
 
 
 @triton.jit
@@ -167,7 +210,7 @@ def _sees_one_too_many(rows, columns, key_mask, n_q, n_k, CAUSAL: tl.constexpr):
 
 @triton.jit
 def _keeps_by_the_query_alone(head, rows, columns, n_q, seed, threshold):
-    return triton_backend._fmix((head * n_q + rows + 0 * columns).to(tl.uint32)) >= threshold.to(
+    return triton_kernels._fmix((head * n_q + rows + 0 * columns).to(tl.uint32)) >= threshold.to(
         tl.uint32, bitcast=True
     )
 
@@ -176,7 +219,7 @@ def _keeps_by_the_query_alone(head, rows, columns, n_q, seed, threshold):
 def test_a_broken_kernel_is_noticed(monkeypatch, name, mutant):
     case = inputs(20, 20, 1, 1, 16)
     assert max(errors(case, causal=True, p=0.3)) < 5e-6
-    monkeypatch.setattr(triton_backend, name, mutant)
+    monkeypatch.setattr(triton_kernels, name, mutant)
     assert max(errors(case, causal=True, p=0.3)[:4]) > 1e-2
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from flash_attention import torch_backend
+from flash_attention.arguments import check_arrays, check_backend, check_block, check_options, check_seed
 from flash_attention.dropout import kept
 
 BACKENDS = ("auto", "torch", "triton")
@@ -33,52 +34,35 @@ def check(
     seed: int | None,
 ) -> Options:  # fmt: skip
     """Raise ValueError for what no attention takes; the message has the argument, its value and what is accepted."""
-    for name, x in (("q", q), ("k", k), ("v", v)):
-        if x.ndim != 4:
-            raise ValueError(f"{name} must have shape (batch, heads, seq, head_dim), got {tuple(x.shape)}")
-        if 0 in x.shape:
-            raise ValueError(f"{name} must not be empty, got shape {tuple(x.shape)}")
-        if x.dtype not in DTYPES:
-            raise ValueError(f"{name} must have dtype {', '.join(map(_name, DTYPES))}, got {_name(x.dtype)}")
-        if x.dtype != q.dtype:
-            raise ValueError(f"{name} must have q's dtype {_name(q.dtype)}, got {_name(x.dtype)}")
-        if x.device != q.device:
+    check_arrays(q, k, v, mask, (Tensor,), DTYPES, torch.bool)
+    for name, x in (("k", k), ("v", v), ("mask", mask)):
+        if x is not None and x.device != q.device:
             raise ValueError(f"{name} must be on q's device {q.device}, got {x.device}")
-    batch, heads, _, head_dim = q.shape
-    if k.shape[0] != batch:
-        raise ValueError(f"k must have q's batch size {batch}, got {k.shape[0]}")
-    if k.shape[3] != head_dim:
-        raise ValueError(f"k must have q's head_dim {head_dim}, got {k.shape[3]}")
-    if v.shape != k.shape:
-        raise ValueError(f"v must have k's shape {tuple(k.shape)}, got {tuple(v.shape)}")
-    if heads % k.shape[1]:
-        raise ValueError(f"k must have a number of heads that divides q's {heads}, got {k.shape[1]}")
-    if mask is not None:
-        wanted = (batch, k.shape[2])
-        if mask.dtype != torch.bool or mask.shape != wanted:
-            got = f"{_name(mask.dtype)} of shape {tuple(mask.shape)}"
-            raise ValueError(f"mask must be bool of shape (batch, seq_k) = {wanted}, True where attended to, got {got}")
-        if mask.device != q.device:
-            raise ValueError(f"mask must be on q's device {q.device}, got {mask.device}")
-    if scale is not None and not math.isfinite(scale):
-        raise ValueError(f"scale must be a finite number, or None for 1/sqrt(head_dim), got {scale}")
-    if not 0 <= dropout_p < 1:
-        raise ValueError(f"dropout_p must be in [0, 1), got {dropout_p}")
-    if seed is not None and not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be in [0, 2**32), or None to draw one, got {seed}")
+    check_options(scale, dropout_p, causal=causal)
+    check_seed(seed)
     if seed is None:
         seed = int(torch.randint(2**32, ())) if dropout_p > 0 else 0
-    return Options(causal, head_dim**-0.5 if scale is None else float(scale), float(dropout_p), seed)
+    factor = q.shape[3] ** -0.5 if scale is None else float(scale)
+    return Options(bool(causal), factor, float(dropout_p), int(seed))
 
 
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def as_autocast_says(*tensors: Any) -> Any:
+    """q, k and v in autocast's dtype where it is on, as torch's own attention has them: it leaves float64 alone."""
+    if not all(isinstance(x, Tensor) for x in tensors):
+        return tensors  # for `check` to name
+    device = tensors[0].device.type
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in tensors)
 
 
-def check_blocks(**blocks: int | None) -> None:
-    for name, size in blocks.items():
-        if size is not None and size < 1:
-            raise ValueError(f"{name} must be at least 1, or None for the backend's own, got {size}")
+def without_hidden(k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """k and v with zeros for the keys that the mask hides: a P of zero times NaN or infinity would be NaN."""
+    if mask is None:
+        return k, v
+    hidden = ~mask[:, None, :, None]
+    return k.masked_fill(hidden, 0), v.masked_fill(hidden, 0)
 
 
 @overload
@@ -113,7 +97,11 @@ def flash_attention(
 ):
     """Exact attention, softmax(scale q kᵀ) v, in memory linear in the sequence (Dao et al. 2022, Algorithms 1, 2, 4).
 
-    Differentiable once in q, k and v; the gradients recompute the probabilities block by block.
+    Differentiable once in q, k and v, by backward and torch.func.grad; torch.vmap is a loop. The gradients recompute
+    the probabilities block by block. Second and forward-mode derivatives are refused: `standard_attention` has them.
+
+    Under autocast q, k and v are cast to its dtype, as torch's own attention does. NaN and infinity in a key or value
+    that a query does not see have no influence on it (on the torch backend for causal; both backends for `mask`).
 
     q, k, v: float16, bfloat16, float32 or float64. kv_heads divides heads: each group of heads / kv_heads query heads
         shares a key head. The lengths seq_q and seq_k are any.
@@ -124,15 +112,17 @@ def flash_attention(
         same entries in every backend and in `standard_attention`), None to draw it from torch's default generator.
     block_q, block_k: rows of q and of k in a block; None for what suits the backend.
     return_lse: also return log(sum(exp(scores))) of each row, -inf where no key is seen; float32 (float64 for float64
-        inputs), not differentiable.
+        inputs), differentiable like the output.
     backend: "torch" (any device), "triton" (CUDA; not for float64), "auto" for triton where it can run.
 
     Raises ValueError for an argument that is not accepted, RuntimeError for a backend that this machine lacks.
     """
+    q, k, v = as_autocast_says(q, k, v)
     options = check(q, k, v, mask, causal, scale, dropout_p, seed)
-    check_blocks(block_q=block_q, block_k=block_k)
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    block_q, block_k = check_block("block_q", block_q), check_block("block_k", block_k)
+    check_options(None, 0, return_lse=return_lse)
+    check_backend(backend, BACKENDS)
+    k, v = without_hidden(k, v, mask)
     run = torch_backend.attention
     if backend == "triton" or (backend == "auto" and q.is_cuda):
         triton = _triton(q, required=backend == "triton")
@@ -166,20 +156,31 @@ def standard_attention(
     seed: int | None = None,
 ) -> Float[Tensor, "batch heads seq_q head_dim"]:
     """The paper's Algorithm 0, with its matrices S and P of seq_q x seq_k: the reference; see `flash_attention`."""
+    q, k, v = as_autocast_says(q, k, v)
     options = check(q, k, v, mask, causal, scale, dropout_p, seed)
+    k, v = without_hidden(k, v, mask)
     (batch, heads, n_q, _), n_k = q.shape, k.shape[2]
     if k.shape[1] != heads:
         k, v = (x.repeat_interleave(heads // k.shape[1], 1) for x in (k, v))
-    scores = q @ k.mT * options.scale  # S, line 1
-    hidden, nothing = None, None  # entries that must not be seen; rows that see nothing
+    hidden, nothing, poisoned = None, None, None  # entries not seen; rows that see nothing; rows that see a NaN
     if causal:
         hidden = torch.ones(n_q, n_k, dtype=torch.bool, device=q.device).triu(n_k - n_q + 1)
+        poison = ~(k.isfinite().all(-1) & v.isfinite().all(-1))  # zero times NaN must not reach rows before that key
+        k, v = (x.masked_fill(poison[..., None], 0) for x in (k, v))
+        last = torch.arange(n_k - n_q, n_k, device=q.device)  # the last key that each row sees
+        poisoned = (poison.cumsum(-1) > 0)[..., last.clamp(min=0)] & (last >= 0)
     if mask is not None:
         hidden = ~mask[:, None, None] if hidden is None else hidden | ~mask[:, None, None]
+    if hidden is not None and (mask is not None or n_q > n_k):
+        nothing = hidden.all(-1, keepdim=True)
+        q = q.masked_fill(nothing, 0)
+    if q.dtype == torch.float16 and abs(options.scale) < 1:
+        scores = q * options.scale @ k.mT  # the product alone may exceed 65504 where the scaled score does not
+    else:
+        scores = q @ k.mT * options.scale  # S, line 1
     if hidden is not None:
         scores = scores.masked_fill(hidden, -math.inf)
-        if mask is not None or n_q > n_k:
-            nothing = hidden.all(-1, keepdim=True)
+        if nothing is not None:
             scores = scores.masked_fill(nothing, 0)  # a softmax of -inf alone would be NaN
     probabilities = scores.softmax(-1)  # P, line 2
     if nothing is not None:
@@ -188,4 +189,5 @@ def standard_attention(
         rows = torch.arange(batch * heads * n_q, device=q.device).view(batch, heads, n_q, 1)
         keep = kept(rows, torch.arange(n_k, device=q.device), options.seed, dropout_p)
         probabilities = probabilities * keep / (1 - dropout_p)
-    return probabilities @ v  # line 3
+    out = probabilities @ v  # line 3
+    return out if poisoned is None else out.masked_fill(poisoned[..., None], math.nan)

@@ -7,7 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from flash_attention import torch_backend
-from flash_attention.attention import check, check_blocks
+from flash_attention.arguments import check_block, dtype_name
+from flash_attention.attention import as_autocast_says, check, without_hidden
 
 
 def block_sparse_flash_attention(
@@ -32,13 +33,16 @@ def block_sparse_flash_attention(
 
     Raises ValueError for an argument that is not accepted.
     """
+    q, k, v = as_autocast_says(q, k, v)
     options = check(q, k, v, mask, causal, scale, dropout_p, seed)
-    check_blocks(block_q=block_q, block_k=block_k)
+    block_q, block_k = check_block("block_q", block_q, fixed=True), check_block("block_k", block_k, fixed=True)
     wanted = (-(-q.shape[2] // block_q), -(-k.shape[2] // block_k))
-    if block_mask.dtype != torch.bool or block_mask.shape != wanted:
-        got = f"{str(block_mask.dtype).removeprefix('torch.')} of shape {tuple(block_mask.shape)}"
+    dtype, shape = getattr(block_mask, "dtype", type(block_mask).__name__), tuple(getattr(block_mask, "shape", ()))
+    if dtype != torch.bool or shape != wanted:
+        got = f"{dtype_name(dtype)} of shape {shape}"
         size = f"blocks of {block_q} queries and {block_k} keys"
         raise ValueError(f"block_mask must be bool of shape {wanted}, for {size}, got {got}")
+    k, v = without_hidden(k, v, mask)
     out, _ = torch_backend.attention(
         q, k, v, mask, **vars(options), block_q=block_q, block_k=block_k, pattern=block_mask.tolist()
     )

@@ -13,17 +13,20 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as pltriton
 from jaxtyping import Array, Bool, Float
 
+from flash_attention.arguments import check_arrays, check_backend, check_block, check_options, check_seed
+
 _BACKENDS = ("auto", "pallas", "interpret")
-_DTYPES = ("float16", "bfloat16", "float32", "float64")
+_DTYPES = tuple(map(jnp.dtype, ("float16", "bfloat16", "float32", "float64")))
 
 
 class _Setting(NamedTuple):
@@ -164,15 +167,24 @@ def _dkv_kernel(c: _Setting, *refs: Any) -> None:
 
 def _call(kernel: Any, c: _Setting, grid: Any, inputs: Any, in_specs: Any, outputs: Any, out_specs: Any) -> list[Array]:
     """Run a kernel over the grid (batch, head, block); `outputs` are (shape, dtype)."""
-    return pl.pallas_call(
-        partial(kernel, c),
-        grid=grid,
-        in_specs=list(in_specs),
-        out_specs=list(out_specs),
-        out_shape=[jax.ShapeDtypeStruct(*output) for output in outputs],
-        interpret=c.interpret,
-        compiler_params=pltriton.CompilerParams(num_warps=4, num_stages=2),
-    )(*inputs)
+    call = jax.custom_jvp(
+        pl.pallas_call(
+            partial(kernel, c),
+            grid=grid,
+            in_specs=list(in_specs),
+            out_specs=list(out_specs),
+            out_shape=[jax.ShapeDtypeStruct(*output) for output in outputs],
+            interpret=c.interpret,
+            compiler_params=pltriton.CompilerParams(num_warps=4, num_stages=2),
+        )
+    )
+    call.defjvp(_no_second_derivative)
+    return call(*inputs)
+
+
+def _no_second_derivative(primals: Any, tangents: Any) -> NoReturn:
+    """The kernels are differentiated only in a gradient: the first time `custom_vjp` stands before them."""
+    raise RuntimeError("flash attention has no second derivative: use standard_attention, which has")
 
 
 def _pad(x: Array, block: int, value: float = 0) -> Array:
@@ -206,10 +218,13 @@ def _attention_fwd(c: _Setting, q: Array, k: Array, v: Array, key_mask: Array, s
 
 def _attention_bwd(c: _Setting, residuals: Any, cotangents: tuple[Array, Array]) -> tuple[Array | None, ...]:
     q, k, v, key_mask, seed, o, lse = residuals
-    do = cotangents[0]  # that of L is dropped: L is not differentiable
-    delta = (do.astype(lse.dtype) * o.astype(lse.dtype)).sum(-1)  # FlashAttention-2, Algorithm 2, line 4
+    do, dlse = cotangents
+    nothing = lse == -jnp.inf  # rows that see no key: a p of zero must not meet their NaN
+    q, do = (jnp.where(nothing[..., None], 0, x).astype(x.dtype) for x in (q, do))
+    # FlashAttention-2, Algorithm 2, line 4; the gradient of L adds p * dlse to ds, so it is subtracted here.
+    delta = (do.astype(lse.dtype) * o.astype(lse.dtype)).sum(-1) - jnp.where(nothing, 0, dlse)
     # +inf makes p = exp(s - L) zero in padding and in rows that see no key.
-    lse = _pad(jnp.where(lse == -jnp.inf, jnp.inf, lse), c.block_q, jnp.inf)
+    lse = _pad(jnp.where(nothing, jnp.inf, lse), c.block_q, jnp.inf)
     q_, do, delta, k_, v_ = *(_pad(x, c.block_q) for x in (q, do, delta)), _pad(k, c.block_k), _pad(v, c.block_k)
     inputs = (seed, q_, k_, v_, key_mask, do, lse, delta)
     (batch, heads, n, d), (kv_heads, n_k) = q_.shape, k_.shape[1:3]
@@ -232,40 +247,36 @@ _attention.defvjp(_attention_fwd, _attention_bwd)
 
 
 def _checked(
-    q: Array, k: Array, v: Array, mask: Array | None, scale: float | None, dropout_p: float, seed: Any
-) -> tuple[float, Array]:
-    """Validate the arguments both functions share; returns the scale, and the seed as uint32 (1,)."""
-    for name, x in (("q", q), ("k", k), ("v", v)):
-        if x.ndim != 4:
-            raise ValueError(f"{name} must have shape (batch, heads, seq, head_dim), got {tuple(x.shape)}")
-        if 0 in x.shape:
-            raise ValueError(f"{name} must not be empty, got shape {tuple(x.shape)}")
-        if x.dtype.name not in _DTYPES:
-            raise ValueError(f"{name} must have dtype {', '.join(_DTYPES)}, got {x.dtype.name}")
-        if x.dtype != q.dtype:
-            raise ValueError(f"{name} must have q's dtype {q.dtype.name}, got {x.dtype.name}")
-    for what, axis in (("batch size", 0), ("head_dim", 3)):
-        if k.shape[axis] != q.shape[axis]:
-            raise ValueError(f"k must have q's {what} {q.shape[axis]}, got {k.shape[axis]}")
-    if v.shape != k.shape:
-        raise ValueError(f"v must have k's shape {tuple(k.shape)}, got {tuple(v.shape)}")
-    if q.shape[1] % k.shape[1]:
-        raise ValueError(f"k must have a number of heads that divides q's {q.shape[1]}, got {k.shape[1]}")
-    if mask is not None:
-        wanted = (q.shape[0], k.shape[2])
-        if mask.dtype != jnp.bool_ or mask.shape != wanted:
-            got = f"{mask.dtype.name} of shape {tuple(mask.shape)}"
-            raise ValueError(f"mask must be bool of shape (batch, seq_k) = {wanted}, True where attended to, got {got}")
-    if scale is not None and not math.isfinite(scale):
-        raise ValueError(f"scale must be a finite number, or None for 1/sqrt(head_dim), got {scale}")
-    if not 0 <= dropout_p < 1:
-        raise ValueError(f"dropout_p must be in [0, 1), got {dropout_p}")
+    q: Any, k: Any, v: Any, mask: Any, causal: Any, scale: float | None, dropout_p: float, seed: Any
+) -> tuple[Array, Array, float, Array]:
+    """Validate the arguments both functions share; returns k and v with zeros where the mask hides a key (a p of zero
+    times NaN would be NaN), the scale, and the seed as uint32 (1,)."""
+    check_arrays(q, k, v, mask, (jax.Array, np.ndarray), _DTYPES, jnp.bool_)
+    check_options(scale, dropout_p, causal=causal)
     if dropout_p > 0 and seed is None:
         raise ValueError("seed must be given where dropout_p > 0, got None: JAX has no global generator to draw it")
-    if seed is not None and not isinstance(seed, Tracer) and not 0 <= int(seed) < 2**32:
-        raise ValueError(f"seed must be in [0, 2**32), or None to draw one, got {seed}")
+    if isinstance(seed, (jax.Array, np.ndarray)):
+        if seed.size != 1 or not jnp.issubdtype(seed.dtype, jnp.integer):
+            raise ValueError(f"seed must be one integer, got an array of {seed.dtype} of shape {tuple(seed.shape)}")
+        if not isinstance(seed, Tracer):
+            check_seed(seed.item())
+    else:
+        check_seed(seed)
     number = jnp.asarray(0 if seed is None else seed, jnp.uint32)
-    return q.shape[3] ** -0.5 if scale is None else float(scale), number.reshape(1)
+    if mask is not None:
+        k, v = (jnp.where(mask[:, None, :, None], x, 0).astype(x.dtype) for x in (k, v))
+    return k, v, q.shape[3] ** -0.5 if scale is None else float(scale), number.reshape(1)
+
+
+def _poisoned(n_q: int, heads: int, k: Array, v: Array) -> tuple[Array, Array, Array]:
+    """k, v with zeros for keys that hold NaN or infinity, and the rows (batch, heads, n_q, 1) that see one, if causal:
+    p is zero in the future, and zero times NaN would reach rows that do not see it."""
+    n_k = k.shape[2]
+    poison = ~(jnp.isfinite(k).all(-1) & jnp.isfinite(v).all(-1))
+    k, v = (jnp.where(poison[..., None], 0, x).astype(x.dtype) for x in (k, v))
+    last = np.arange(n_k - n_q, n_k)  # the last key that each row sees
+    rows = (jnp.cumsum(poison, -1) > 0)[..., last.clip(0)] & (last >= 0)
+    return k, v, jnp.repeat(rows, heads // k.shape[1], axis=1)[..., None]
 
 
 def flash_attention(
@@ -277,33 +288,38 @@ def flash_attention(
 ) -> Any:  # fmt: skip
     """Exact attention in memory linear in the sequence: softmax(scale q k^T) v, as `flash_attention.flash_attention`.
 
-    Works under `jit` and `grad`, with the options static; `seed` may be traced, and is needed where `dropout_p` > 0.
-    `mask` is True where a key may be attended to; rows that see no key give zeros. `causal` aligns the last query with
-    the last key. `scale` defaults to 1/sqrt(head_dim); `block_q` and `block_k` to at most 128 (64 compiled). With
-    `return_lse`, also each row's logsumexp (batch, heads, seq_q), float32 (float64 for float64 inputs), -inf where no
-    key is seen, not differentiable. `backend`: "pallas" compiles for an NVIDIA GPU, "interpret" runs the same kernels
-    anywhere, "auto" takes the first where there is a GPU.
+    Works under `jit`, `vmap` and `grad`, with the options static; `seed` may be traced (then modulo 2**32), and is
+    needed where `dropout_p` > 0. Second derivatives are refused, and by JAX forward mode (`jvp`): `standard_attention`
+    has both. `mask` is True where a key may be attended to; rows that see no key give zeros, and what is hidden has no
+    influence, NaN included. `causal` aligns the last query with the last key. `scale` defaults to 1/sqrt(head_dim);
+    `block_q` and `block_k` to at most 128 (64 compiled). With `return_lse`, also each row's logsumexp (batch, heads,
+    seq_q), float32 (float64 for float64 inputs), -inf where no key is seen, differentiable like the output.
+    `backend`: "pallas" compiles for an NVIDIA GPU, "interpret" runs the same kernels anywhere, "auto" takes the first
+    where there is a GPU.
 
     Raises ValueError for a wrong shape, dtype or option, and RuntimeError for "pallas" without a GPU."""
-    scale, seed = _checked(q, k, v, mask, scale, dropout_p, seed)
-    if backend not in _BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(_BACKENDS)}, got {backend!r}")
+    k, v, scale, seed = _checked(q, k, v, mask, causal, scale, dropout_p, seed)
+    check_options(None, 0, return_lse=return_lse)
+    check_backend(backend, _BACKENDS)
+    block_q, block_k = check_block("block_q", block_q), check_block("block_k", block_k)
     device = jax.default_backend()
     if backend == "pallas" and device != "gpu":
         raise RuntimeError(f"backend 'pallas' needs a GPU, and JAX runs on {device}: use 'interpret'")
     interpret = backend == "interpret" or device != "gpu"
     for name, block in (("block_q", block_q), ("block_k", block_k)):
-        if block is not None and (block < 1 or (not interpret and (block < 16 or block & (block - 1)))):
-            wanted = "at least 1" if interpret else "a power of two of at least 16"
-            raise ValueError(f"{name} must be {wanted}, or None for the backend's own, got {block}")
+        if block is not None and not interpret and (block < 16 or block & (block - 1)):
+            raise ValueError(f"{name} must be a power of two of at least 16, or None for our own, got {block}")
     n_q, n_k = q.shape[2], k.shape[2]
     most = 128 if interpret else 64
     block_q = block_q or min(most, max(16, pl.next_power_of_2(n_q)))
     block_k = block_k or min(most, max(16, pl.next_power_of_2(n_k)))
     key_mask = jnp.ones((q.shape[0], n_k), jnp.int8) if mask is None else mask.astype(jnp.int8)
     key_mask = jnp.pad(key_mask, ((0, 0), (0, -n_k % block_k)))
-    c = _Setting(n_q, n_k, causal, scale, dropout_p, block_q, block_k, interpret)
+    c = _Setting(n_q, n_k, bool(causal), scale, float(dropout_p), block_q, block_k, interpret)
+    k, v, rows = _poisoned(n_q, q.shape[1], k, v) if causal else (k, v, None)
     out, lse = _attention(c, q, k, v, key_mask, seed)
+    if rows is not None:
+        out, lse = jnp.where(rows, jnp.nan, out).astype(out.dtype), jnp.where(rows[..., 0], jnp.nan, lse)
     return (out, lse) if return_lse else out
 
 
@@ -314,16 +330,21 @@ def standard_attention(
     seed: int | Array | None = None,
 ) -> Float[Array, "batch heads seq_q head_dim"]:  # fmt: skip
     """The paper's Algorithm 0, with its matrices of seq_q x seq_k: the reference; see `flash_attention`."""
-    scale, seed = _checked(q, k, v, mask, scale, dropout_p, seed)
+    k, v, scale, seed = _checked(q, k, v, mask, causal, scale, dropout_p, seed)
     (batch, heads, n_q, _), n_k = q.shape, k.shape[2]
+    k, v, rows = _poisoned(n_q, heads, k, v) if causal else (k, v, None)
     k, v = (jnp.repeat(x, heads // k.shape[1], axis=1) for x in (k, v))
     visible = jnp.ones((1, 1, n_q, n_k), bool) if mask is None else mask[:, None, None, :]
     if causal:
         visible = visible & jnp.tri(n_q, n_k, n_k - n_q, dtype=bool)
-    s = jnp.where(visible, jnp.einsum("bhid,bhjd->bhij", q, k, precision="highest") * scale, -jnp.inf)
     some = visible.any(-1, keepdims=True)
+    q = jnp.where(some, q, 0).astype(q.dtype)
+    wide = jnp.promote_types(q.dtype, jnp.float32)  # a float16 score may exceed 65504 before it is scaled
+    s = jnp.einsum("bhid,bhjd->bhij", q, k, precision="highest", preferred_element_type=wide) * scale
+    s = jnp.where(visible, s, -jnp.inf)
     p = jnp.where(some, jax.nn.softmax(jnp.where(some, s, 0), axis=-1), 0)
     if dropout_p > 0:
-        rows = jnp.arange(batch * heads * n_q, dtype=jnp.uint32).reshape(batch, heads, n_q, 1)
-        p = jnp.where(_kept(rows, jnp.arange(n_k), seed[0], dropout_p), p / (1 - dropout_p), 0)
-    return jnp.einsum("bhij,bhjd->bhid", p, v, precision="highest")
+        ids = jnp.arange(batch * heads * n_q, dtype=jnp.uint32).reshape(batch, heads, n_q, 1)
+        p = jnp.where(_kept(ids, jnp.arange(n_k), seed[0], dropout_p), p / (1 - dropout_p), 0)
+    out = jnp.einsum("bhij,bhjd->bhid", p.astype(v.dtype), v, precision="highest")
+    return out if rows is None else jnp.where(rows, jnp.nan, out).astype(out.dtype)

@@ -19,13 +19,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from flash_attention.derivatives import Function, Gradients, no_forward_mode
 from flash_attention.dropout import kept
 
 # Rows and columns of a block. 4 MiB of float32 scores stay in the last-level cache; the backward pass, which writes dK
@@ -34,6 +35,7 @@ FORWARD, BACKWARD = (2048, 512), (8192, 256)
 TOGETHER = 2**20  # scores of several heads that are computed together, where one head has fewer
 
 Scores = Float[Tensor, "items rows columns"]
+Keys = Bool[Tensor, "items seq_k"]
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,8 @@ class _Loops:
             return rows.stop - rows.start
         return max(0, columns.stop - (self.n_k - self.n_q) - rows.start) if self.causal else 0
 
-    def mask(self, S: Scores, keys: Bool[Tensor, "items seq_k"] | None, rows: slice, columns: slice) -> None:
-        """Algorithm 2, line 11: S = -inf where a query must not see a key."""
+    def mask(self, S: Scores, keys: Keys | None, poison: Keys | None, rows: slice, columns: slice) -> None:
+        """Algorithm 2, line 11: S = -inf where a query must not see a key, NaN where it sees one of `poison`."""
         if keys is not None:
             S.masked_fill_(~keys[:, None, columns], -math.inf)
         if self.causal:
@@ -89,6 +91,8 @@ class _Loops:
             corner = S[:, : max(0, S.shape[2] - 1 - seen)]  # rows further down see all columns
             future = torch.ones(corner.shape[1:], dtype=torch.bool, device=S.device).triu_(seen + 1)
             corner.masked_fill_(future, -math.inf)
+        if poison is not None:
+            S.masked_fill_(S.ne(-math.inf) & poison[:, None, columns], math.nan)
 
     def drop(self, S: Scores, items: slice, member: int, rows: slice, columns: slice) -> Scores:
         """Algorithm 2, line 14: S with its dropped entries zero and the others divided by 1 - p, in place."""
@@ -125,19 +129,46 @@ class _Tile:
         return torch.baddbmm(S, A, B.mT, beta=0, alpha=alpha, out=S)
 
 
-class _Attention(torch.autograd.Function):
-    """(out, lse) of q, k, v, a mask and loops of both passes; q is (items, group, n_q, d), k and v (items, n_k, d)."""
+def _readable(x: Tensor) -> bool:
+    """Whether a branch may depend on x's values: not under export and compile, nor where it has none (meta, fake)."""
+    return not torch.compiler.is_compiling() and type(x) in (Tensor, torch.nn.Parameter) and not x.is_meta
+
+
+def _needed(mask: Keys | None) -> Keys | None:
+    """None for a mask that is known to hide nothing, which saves a pass over the scores."""
+    return None if mask is None or (_readable(mask) and bool(mask.all())) else mask
+
+
+def _finite(k: Tensor, v: Tensor, loops: _Loops) -> tuple[Tensor, Tensor, Keys | None]:
+    """k, v with zeros for keys that hold NaN or infinity, and which these are; None where there are none.
+
+    In a block on the causal diagonal P is zero in the future, and zero times NaN would reach rows before it."""
+    if not loops.causal or not _readable(k):
+        return k, v, None
+    wide = torch.promote_types(k.dtype, torch.float32)
+    if (k.sum(dtype=wide) + v.sum(dtype=wide)).isfinite():
+        return k, v, None
+    poison = ~(k.isfinite().all(-1) & v.isfinite().all(-1))
+    return k.masked_fill(poison[..., None], 0), v.masked_fill(poison[..., None], 0), poison
+
+
+class _Attention(Function):
+    """(out, lse, m, l) of q, k, v, a mask and loops of both passes; q is (items, group, n_q, d), k, v (items, n_k, d).
+
+    m and l, which the backward pass reads, are outputs because torch.func saves nothing else; they have no gradient."""
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, loops: _Loops, backward: _Loops
-    ) -> tuple[Tensor, Tensor]:
+        q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, loops: _Loops, backward: _Loops
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Algorithm 2; without mask and dropout it is Algorithm 1, and with a pattern Algorithm 5."""
         wide = torch.promote_types(q.dtype, torch.float32)  # half precision is summed in float32
+        mask, (k, v, poison) = _needed(mask), _finite(k, v, loops)
         out = torch.empty_like(q, memory_format=torch.contiguous_format)
         m_all, l_all = (q.new_empty((*q.shape[:3], 1), dtype=wide) for _ in range(2))
         tile = _Tile()
         for items, member, queries in loops.outer():
+            keys, poisoned = (None if x is None else x[items] for x in (mask, poison))
             Q = q[items, member, queries].to(wide)  # line 9
             O = torch.zeros_like(Q)  # line 3
             m_i = Q.new_full((*Q.shape[:2], 1), torch.finfo(wide).min)  # not -inf: -inf - -inf would be NaN
@@ -146,7 +177,7 @@ class _Attention(torch.autograd.Function):
                 part = _within(rows, queries)
                 K, V = k[items, columns].to(wide), v[items, columns].to(wide)  # line 7
                 S = tile.product(Q[:, part], K, loops.scale * math.log2(math.e))  # line 10
-                loops.mask(S, None if mask is None else mask[items], rows, columns)  # line 11
+                loops.mask(S, keys, poisoned, rows, columns)  # line 11
                 m, l, o = m_i[:, part], l_i[:, part], O[:, part]
                 m_new = S.amax(-1, keepdim=True).maximum(m)  # lines 12 and 13
                 P = S.sub_(m_new).exp2_()  # line 12, already relative to the new maximum
@@ -156,46 +187,71 @@ class _Attention(torch.autograd.Function):
                 m.copy_(m_new)  # line 16
             m_all[items, member, queries], l_all[items, member, queries] = m_i, l_i
             out[items, member, queries] = O.div_(l_i.masked_fill(l_i == 0, 1))  # rows that saw no key: zeros
-        ctx.save_for_backward(q, k, v, mask, out, m_all, l_all)
-        ctx.loops = backward
-        lse = (m_all * math.log(2) + l_all.log()).squeeze(-1)
-        ctx.mark_non_differentiable(lse)
-        return out, lse
+        return out, (m_all * math.log(2) + l_all.log()).squeeze(-1), m_all, l_all
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, do: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        """Algorithm 4. The division of P by l is done to dO and D, which are smaller: d and 1 columns, not N."""
-        q, k, v, mask, out, m_all, l_all = ctx.saved_tensors
-        loops: _Loops = ctx.loops
-        wide = m_all.dtype
-        dq = torch.empty_like(q, memory_format=torch.contiguous_format)
-        dk, dv = (torch.zeros_like(x, dtype=wide, memory_format=torch.contiguous_format) for x in (k, v))  # line 5
-        l_all = l_all.masked_fill(l_all == 0, 1)
-        tile, gradient_tile = _Tile(), _Tile()
-        for items, member, queries in loops.outer():
-            Q = q[items, member, queries].to(wide)  # line 10
-            dQ = torch.zeros_like(Q)
-            m_i, l_i = m_all[items, member, queries], l_all[items, member, queries]
-            dO = do[items, member, queries].to(wide) / l_i
-            D = (dO * out[items, member, queries]).sum(-1, keepdim=True)  # line 19
-            for rows, columns in loops.inner(queries):
-                part = _within(rows, queries)
-                K, V = k[items, columns].to(wide), v[items, columns].to(wide)  # line 7
-                S = tile.product(Q[:, part], K, loops.scale * math.log2(math.e))  # line 11
-                loops.mask(S, None if mask is None else mask[items], rows, columns)  # line 12
-                P = S.sub_(m_i[:, part]).exp2_()  # line 13
-                dP = loops.drop(gradient_tile.product(dO[:, part], V), items, member, rows, columns)  # lines 17, 18
-                if whole := loops.complete(rows, columns):
-                    first = slice(part.start, part.start + whole)
-                    D[:, first] = (P[:, :whole] * dP[:, :whole]).sum(-1, keepdim=True) / l_i[:, first]
-                dS = dP.sub_(D[:, part]).mul_(P)  # line 20
-                loops.drop(P, items, member, rows, columns)  # lines 14, 15
-                dv[items, columns].baddbmm_(P.mT, dO[:, part])  # line 16
-                dQ[:, part].baddbmm_(dS, K, alpha=loops.scale)  # line 21
-                dk[items, columns].baddbmm_(dS.mT, Q[:, part], alpha=loops.scale)  # line 22
-            dq[items, member, queries] = dQ
-        return dq, dk.to(k.dtype), dv.to(v.dtype), None, None, None
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        out, _, m_all, l_all = output
+        ctx.save_for_backward(*inputs[:4], out, m_all, l_all)
+        ctx.loops = inputs[5]
+        ctx.mark_non_differentiable(m_all, l_all)
+
+    @staticmethod
+    def backward(ctx: Any, do: Tensor, dlse: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, mask, *rest = ctx.saved_tensors
+        return *Gradients.apply(partial(_gradients, ctx.loops), q, k, v, mask, do, dlse, *rest), None, None, None
+
+
+class _Eager(_Attention):
+    """The same with a sentence of ours for forward mode, which torch.compile does not take in a function."""
+
+    jvp = staticmethod(no_forward_mode)
+
+
+def _gradients(
+    loops: _Loops, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, do: Tensor, dlse: Tensor, out: Tensor,
+    m_all: Tensor, l_all: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Algorithm 4. The division of P by l is done to dO and D, which are smaller: d and 1 columns, not N.
+
+    The gradient of lse adds P∘dlse to dS, so it is subtracted from D."""
+    wide = m_all.dtype
+    mask, (k, v, poison) = _needed(mask), _finite(k, v, loops)
+    dq = torch.empty_like(q, memory_format=torch.contiguous_format)
+    dk, dv = (torch.zeros_like(x, dtype=wide, memory_format=torch.contiguous_format) for x in (k, v))  # line 5
+    nothing = l_all == 0  # rows that see no key: what they hold must not meet a P of zero
+    some = mask is not None or loops.pattern is not None or (loops.causal and loops.n_q > loops.n_k)  # may there be any
+    l_all = l_all.masked_fill(nothing, 1)
+    tile, gradient_tile = _Tile(), _Tile()
+    for items, member, queries in loops.outer():
+        keys, poisoned = (None if x is None else x[items] for x in (mask, poison))
+        m_i, l_i = m_all[items, member, queries], l_all[items, member, queries]
+        unclean = (  # line 10
+            q[items, member, queries].to(wide),
+            do[items, member, queries].to(wide) / l_i,
+            dlse[items, member, queries, None] / l_i,
+        )
+        unseen = nothing[items, member, queries]
+        Q, dO, dL = (x.masked_fill(unseen, 0) for x in unclean) if some else unclean
+        dQ = torch.zeros_like(Q)
+        D = (dO * out[items, member, queries]).sum(-1, keepdim=True) - dL  # line 19
+        for rows, columns in loops.inner(queries):
+            part = _within(rows, queries)
+            K, V = k[items, columns].to(wide), v[items, columns].to(wide)  # line 7
+            S = tile.product(Q[:, part], K, loops.scale * math.log2(math.e))  # line 11
+            loops.mask(S, keys, poisoned, rows, columns)  # line 12
+            P = S.sub_(m_i[:, part]).exp2_()  # line 13
+            dP = loops.drop(gradient_tile.product(dO[:, part], V), items, member, rows, columns)  # lines 17, 18
+            if whole := loops.complete(rows, columns):
+                first = slice(part.start, part.start + whole)
+                D[:, first] = (P[:, :whole] * dP[:, :whole]).sum(-1, keepdim=True) / l_i[:, first] - dL[:, first]
+            dS = dP.sub_(D[:, part]).mul_(P)  # line 20
+            loops.drop(P, items, member, rows, columns)  # lines 14, 15
+            dv[items, columns].baddbmm_(P.mT, dO[:, part])  # line 16
+            dQ[:, part].baddbmm_(dS, K, alpha=loops.scale)  # line 21
+            dk[items, columns].baddbmm_(dS.mT, Q[:, part], alpha=loops.scale)  # line 22
+        dq[items, member, queries] = dQ
+    return dq, dk.to(k.dtype), dv.to(v.dtype)
 
 
 def attention(
@@ -204,7 +260,7 @@ def attention(
     scale: float, dropout_p: float, seed: int, block_q: int | None, block_k: int | None,
     pattern: list[list[bool]] | None = None,
 ) -> tuple[Float[Tensor, "batch heads seq_q head_dim"], Float[Tensor, "batch heads seq_q"]]:  # fmt: skip
-    """Attention of validated inputs and its logsumexp (not differentiable): see `flash_attention`.
+    """Attention of validated inputs and its logsumexp: see `flash_attention`.
 
     `pattern` is Algorithm 5's block mask, a row of booleans for each block of queries.
     """
@@ -216,7 +272,8 @@ def attention(
         for rows, columns in (FORWARD, BACKWARD)
     )
     if mask is not None:
-        mask = None if mask.all() else mask.repeat_interleave(kv_heads, 0)
+        mask = mask.repeat_interleave(kv_heads, 0)
     q_, k_, v_ = q.reshape(items, group, *q.shape[2:]), k.flatten(0, 1), v.flatten(0, 1)
-    out, lse = _Attention.apply(q_, k_, v_, mask, forward, backward)
+    function = _Attention if torch.compiler.is_compiling() else _Eager
+    out, lse, *_ = function.apply(q_, k_, v_, mask, forward, backward)
     return out.view(q.shape), lse.view(q.shape[:3])
