@@ -22,7 +22,7 @@ Exact: computed on our implementation
  ✓ The answer is 42                     42      42  Tab. 1
  ✓ The pair                        1.52 ms  1.5 ms  Tab. 2
 Trend: trained at small scale, several seeds, 95 % interval
- ✓ The curve falls                   3 … 1   3 … 1  Fig. 1
+ ✓ The curve falls                      3…      3…  Fig. 1
  ✓ The noise is small                   42       –  Tab. 1
  ✓ Two runs are alike                0.931       –  Tab. 1
 Speed: ratios in one run, 95 % interval
@@ -43,7 +43,7 @@ Exact: computed on our implementation
  ✗ The answer is 42                     40      42  Tab. 1
  ✓ The pair                        1.52 ms  1.5 ms  Tab. 2
 Trend: trained at small scale, several seeds, 95 % interval
- ? The curve falls                  ≈3 … 1   3 … 1  Fig. 1
+ ? The curve falls                     ≈3…      3…  Fig. 1
  ✗ The noise is small                 (60)       –  costs 5 min
  ✓ Two runs are alike                ≠0.01       –  Tab. 1
 Speed: ratios in one run, 95 % interval
@@ -118,7 +118,7 @@ def test_long_titles_and_numbers_keep_to_the_width(mixed, width: int) -> None:
     mixed.edit(mixed.record, 'title = "The pair"', f'title = "{LONG}"')
     mixed.edit(mixed.record, 'tier = "exact"\nunit = "GB"', 'tier = "exact"\nunit = "percentage points"')
     mixed.edit(mixed.claims, "return 4.5", "return -0.000123456789")
-    mixed.edit(mixed.record, 'where = "Table 2"', 'where = "Section 5.1, the third paragraph after the second list"')
+    mixed.edit(mixed.record, 'where = "Table 2"', 'where = "Section 5.1 and the third paragraph after the second list"')
     out = mixed.run("--full", COLUMNS=str(width)).out
     assert max(map(cell_len, rows(out))) <= width
     (pair,) = [line for line in rows(out) if "xxx" in line]

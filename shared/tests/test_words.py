@@ -65,9 +65,9 @@ def test_every_place_of_our_records_is_chinese_in_chinese(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("place", "short"),
-    [("Section 3.5; Table 1", "§3.5"), ("Sections 4.1 to 4.4", "§4.1 to 4.4"), ("Figure 2, left", "Fig. 2, left"),
+    [("Section 3.5; Table 1", "§3.5"), ("Sections 4.1 to 4.4", "§4.1 to 4.4"), ("Figure 2, left", "Fig. 2"),
      ("Tables 1 and 2", "Tab. 1 and 2"), ("Equation 3", "Eq. 3"), ("Appendix C.2", "App. C.2"),
-     ("Abstract", "Abstract"), ("Theorem 1", "Theorem 1")],
+     ("Abstract", "Abstract"), ("Theorem 1", "Thm. 1")],
 )  # fmt: skip
 def test_places_in_a_terminals_column(place: str, short: str) -> None:
     assert words.place_short(place) == short

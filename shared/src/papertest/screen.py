@@ -20,7 +20,7 @@ from papertest.store import Result
 
 COLOURS = {"reproduced": "green", "not reproduced": "red", "undecided": "yellow", "not run": "dim"}
 GAP = 2  # spaces between columns
-LEAST = 6  # cells of a place worth showing
+LEAST = 4  # cells of a place worth showing
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ class Terminal:
 
     def _cells(self, package: Package, line: Line) -> tuple[str, str, str, str]:
         """Title, ours, the paper's, the place (or what it would cost)."""
-        digits = 4 if self.out.width >= 100 else 3
+        digits = tables.USUAL if self.out.width >= 100 else tables.USUAL - 1
         shown = line.result
         ours = paper = "–"
         if shown is not None:

@@ -34,6 +34,7 @@ SCORES = {
     "zh": ("论文", "已复现", "未复现", "未定", "未运行", "核算吻合", "自设基准达到"),
 }
 SECTIONS = ("exact", "trend", "speed", "paper", "us")
+USUAL = 4  # significant digits of a number
 ENDS = {"table": "end", "scoreboard": "end", "errata": "end-errata"}
 
 
@@ -41,15 +42,18 @@ class MarkerError(ValueError):
     """A file whose markers are missing or doubled; the message is one line naming it."""
 
 
-def ours(result: Result, language: str, digits: int = 4, interval: bool = True) -> str:
+def ours(result: Result, language: str, digits: int = USUAL, interval: bool = True) -> str:
     """The measured number that a reader should see: that of the deciding part, with its interval and unit."""
     if not result.samples:
         return "–"
     return spread(result.value, result.interval if interval else None, result.deciding, result.unit, language, digits)
 
 
-def spread(value: Any, interval: Any, part: str, unit: str | dict[str, str], language: str, digits: int = 4) -> str:
-    """One part of a value: a number with its interval, or a list by its ends."""
+def spread(value: Any, interval: Any, part: str, unit: str | dict[str, str], language: str, digits: int = USUAL) -> str:
+    """One part of a value: a number with its interval, or a list by its ends.
+
+    With fewer digits than usual, as on a narrow terminal, a list is its first number, and a long unit is left out.
+    """
     row = leaves(value).get(part, [])
     symbol = words.unit(words.unit_of(unit, part), language)
     if not row:
@@ -60,10 +64,12 @@ def spread(value: Any, interval: Any, part: str, unit: str | dict[str, str], lan
             f"{x} [{number(a, digits, language)}, {number(b, digits, language)}]" if a != b else x
             for x, (a, b) in zip(texts, interval[part], strict=True)
         ]
+    if digits < USUAL:
+        return texts[0] + "…" * (len(texts) > 1) + symbol * (len(symbol) <= len(" GB"))
     return texts[0] + symbol if len(texts) == 1 else f"{texts[0]} … {texts[-1]}{symbol}"
 
 
-def paper(result: Result, language: str, digits: int = 4) -> str:
+def paper(result: Result, language: str, digits: int = USUAL) -> str:
     """The paper's own value of the same quantity and part, "–" where it states none."""
     if result.paper is None or (result.samples and result.deciding not in leaves(result.paper)):
         return "–"

@@ -51,7 +51,15 @@ UNITS_ZH = {
     "ratio": " 倍", "%": "%", "percentage points": " 个百分点", "10^6 parameters": " 百万参数",
     "10^9 parameters": " 十亿参数", "s": " 秒", "nats": " 奈特",
 }  # fmt: skip
-SHORT = {"Section": "§", "Table": "Tab. ", "Figure": "Fig. ", "Equation": "Eq. ", "Appendix": "App. "}  # places
+SHORT = {
+    "Section": "§",
+    "Table": "Tab. ",
+    "Figure": "Fig. ",
+    "Equation": "Eq. ",
+    "Appendix": "App. ",
+    "Theorem": "Thm. ",
+    "Proposition": "Prop. ",
+}  # places
 PLACES_ZH = (
     (r"\bFigures? ([\w.]+)", r"图 \1"),
     (r"\bTables? ([\w.]+)", r"表 \1"),
@@ -146,7 +154,7 @@ def machine(name: str, language: str) -> str:
 
 def place_short(where: str) -> str:
     """The first place, as short as a terminal's column: `Section 3.5; Table 1` is `§3.5`."""
-    text = where.split("; ")[0]
+    text = re.split(r"; |, | \(", where)[0]
     for name, short in SHORT.items():
         text = re.sub(rf"\b{name}s? (?=\w)", short, text)
     return text
