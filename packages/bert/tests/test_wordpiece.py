@@ -144,15 +144,42 @@ def test_vocabularies_that_are_none(tmp_path):
     special = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n"
     for text, message in (
         (special + "a\n", "vocab must have [PAD], [UNK], [CLS], [SEP], [MASK], and does not have [MASK]"),
-        (special + "[MASK]\na\na\n", f"{file} must have each token once, and has 1 of its lines twice"),
-    ):
+        ("\ufeff" + special + "[MASK]\na\n",
+         f"{file} must not begin with a byte order mark, which would belong to the token of line 1"),
+    ):  # fmt: skip
         file.write_text(text, "utf-8")
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             WordPiece(file)
+    file.write_bytes((special + "[MASK]\na\ncaf\xe9\n").encode("latin-1"))
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{file} must be UTF-8, and line 7 is not')}$"):
+        WordPiece(file)
     with pytest.raises(ValueError, match=r"^vocab must have an id for each token, and has one for two of them$"):
         WordPiece({"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 3})
-    file.write_bytes(b"[PAD]\r\n[UNK]\r\n[CLS]\r\n[SEP]\r\n[MASK]\r\na")
-    assert WordPiece(str(file)).encode("a a") == [5, 5]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["a", "$", "##b", "$", "b"],
+        ["a", "[MASK]", "##b", "b"],
+        ["a", "", "", "##b", "b"],
+        ["a", "##b", "b", "", ""],
+        ["a", "##b", "b", " \t"],
+        ["a ", "a\u3000\x85\xa0\u2028\u2029\u200a\x0b\x0c\t", " b", "##b\x1c", "\x1c", "##b\u200b", "b"],
+        ["a", "##b\rb", "b\r", "##b"],
+    ],
+    ids=["twice", "special twice", "empty inside", "empty at the end", "space alone", "space", "carriage return"],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r\r\n"], ids=repr)
+@pytest.mark.parametrize("last", [False, True], ids=["open", "ended"])
+def test_files_are_read_as_by_the_library(lines, end, last, tmp_path):
+    file = tmp_path / "vocab.txt"
+    file.write_bytes((end.join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *lines]) + end * last).encode())
+    reference = tokenizers.BertWordPieceTokenizer(str(file))
+    wordpiece = WordPiece(str(file))
+    assert wordpiece.vocab == reference.get_vocab()
+    text = "ab b $ [MASK] a"
+    assert wordpiece.encode(text) == reference.encode(text, add_special_tokens=False).ids
 
 
 def test_batches_that_are_none():

@@ -7,6 +7,7 @@ lost by a slip of a digit. In Greek capitals every Σ becomes σ, there too; in 
 
 from __future__ import annotations
 
+import codecs
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from torch import Tensor
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _ANY_SPECIAL = re.compile(f"({'|'.join(map(re.escape, SPECIAL))})")
 _LONGEST_WORD = 100  # characters; longer ones are [UNK]
+_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 
 # Chinese characters, as the authors' code has them: not Hangul, not Kana
 _CHINESE = (
@@ -88,10 +90,13 @@ def words(text: str, *, lower: bool = True) -> list[str]:
 class WordPiece:
     """Text to token ids, `WordPiece("vocab.txt").encode("text")`; a batch for a Bert, `bert(*wordpiece(["text"]))`.
 
-    vocab: ids by token, or a file with a token on each line, whose id is the line's number from 0
+    vocab: ids by token, or a file with a token on each line, whose id is the line's number from 0. As in the tokenizers
+    library, white space at a line's end is no part of the token, an empty line has a number too, and of lines that are
+    the same the last one counts
     lower: whether the vocabulary is uncased
 
-    Raises ValueError for a vocabulary without [PAD], [UNK], [CLS], [SEP] or [MASK], or with a token or an id twice.
+    Raises ValueError for a vocabulary without [PAD], [UNK], [CLS], [SEP] or [MASK], or with an id twice, and for a file
+    that is not UTF-8 or has a byte order mark.
     """
 
     def __init__(self, vocab: Mapping[str, int] | str | Path, lower: bool = True) -> None:
@@ -182,11 +187,15 @@ class WordPiece:
 
 
 def _read(path: Path) -> dict[str, int]:
-    lines = path.read_text("utf-8").removesuffix("\n").split("\n")  # not splitlines: U+2028 may be a token
-    vocab = {token.removesuffix("\r"): i for i, token in enumerate(lines)}
-    if len(vocab) < len(lines):
-        raise ValueError(f"{path} must have each token once, and has {len(lines) - len(vocab)} of its lines twice")
-    return vocab
+    content = path.read_bytes()  # as text, a carriage return within a line would end it
+    if content.startswith(codecs.BOM_UTF8):
+        raise ValueError(f"{path} must not begin with a byte order mark, which would belong to the token of line 1")
+    try:
+        lines = content.decode().removesuffix("\n").split("\n")  # not splitlines: U+2028 ends none
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path} must be UTF-8, and line {line} is not") from None
+    return {token.rstrip(_SPACE): i for i, token in enumerate(lines)}  # of the same ones the last
 
 
 def _cut(a: list[int], b: list[int] | None, room: int) -> tuple[list[int], list[int] | None]:
