@@ -8,6 +8,7 @@ import unicodedata
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from bert_cases import lines, sentences
@@ -186,8 +187,73 @@ def test_batches_that_are_none():
     for call, message in (
         (lambda: ours()([]), "texts must be a list of strings, and not empty, got []"),
         (lambda: ours()("one text"), "texts must be a list of strings, and not empty, got 'one text'"),
+        (lambda: ours()(["who", "why"], "xy"), "pairs must be a list of strings, and not empty, got 'xy'"),
         (lambda: ours()(["a"], ["b", "c"]), "pairs must be one for each of 1 texts, got 2"),
         (lambda: ours()(["a"], ["b"], max_tokens=2), "max_tokens must be at least 3, those of [CLS] and [SEP], got 2"),
     ):
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             call()
+
+
+NAN = float("nan")
+SMALL = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4, "a": 5}
+A_LIST = "must be a list of strings, and not empty, got"
+AN_ID = "vocab must give each token, a string, its id, a whole number from 0 on, got"
+WRONG_TYPES: dict[str, tuple[Any, str]] = {
+    "texts of bytes": (lambda w: w(b"ab"), f"texts {A_LIST} b'ab'"),
+    "texts by name": (lambda w: w({"a": 1}), f"texts {A_LIST} {{'a': 1}}"),
+    "a set": (lambda w: w(["a"], {"a"}), f"pairs {A_LIST} {{'a'}}"),
+    "no list": (lambda w: w(None), f"texts {A_LIST} None"),
+    "a number": (lambda w: w(["a"], 5), f"pairs {A_LIST} 5"),
+    "a list in it": (lambda w: w(["a", ["b"]]), f"texts {A_LIST} ['b'] in place 1"),
+    "NaN in it": (lambda w: w(["a"], [NAN]), f"pairs {A_LIST} nan in place 0"),
+    "max_tokens of float": (lambda w: w(["a"], max_tokens=5.0), "max_tokens must be a whole number, got 5.0"),
+    "max_tokens of NaN": (lambda w: w(["a"], max_tokens=NAN), "max_tokens must be a whole number, got nan"),
+    "max_tokens of bool": (lambda w: w(["a"], max_tokens=True), "max_tokens must be a whole number, got True"),
+    "max_tokens of str": (lambda w: w(["a"], max_tokens="5"), "max_tokens must be a whole number, got '5'"),
+    "encode of a list": (lambda w: w.encode(["a"]), "text must be a string, got ['a']"),
+    "encode of None": (lambda w: w.encode(None), "text must be a string, got None"),
+    "tokens of bytes": (lambda w: w.tokens(b"a"), "text must be a string, got b'a'"),
+    "words of a list": (lambda w: words(["a"]), "text must be a string, got ['a']"),
+    "words lowered by a str": (lambda w: words("a", lower="no"), "lower must be True or False, got 'no'"),
+    "pack of str": (lambda w: w.pack("who"), "a must be a list of token ids, got 'who'"),
+    "pack of an empty str": (lambda w: w.pack(""), "a must be a list of token ids, got ''"),
+    "pack of bytes": (lambda w: w.pack([5], b"who"), "b must be a list of token ids, got b'who'"),
+    "pack of floats": (lambda w: w.pack([5], [5.0]), "b must be a list of token ids, got [5.0]"),
+    "pack of bools": (lambda w: w.pack([5, True]), "a must be a list of token ids, got [5, True]"),
+    "pack of torch's bools": (
+        lambda w: w.pack(torch.tensor([True])),
+        "a must be a list of token ids, got tensor([True])",
+    ),
+    "pack of NaN": (lambda w: w.pack([NAN]), "a must be a list of token ids, got [nan]"),
+    "pack of one id": (lambda w: w.pack(5), "a must be a list of token ids, got 5"),
+    "vocab of a list": (lambda w: WordPiece([*SMALL]), f"vocab must be ids by token or a file, got {[*SMALL]}"),
+    "vocab of a number": (lambda w: WordPiece(5), "vocab must be ids by token or a file, got 5"),
+    "tokens by id": (lambda w: WordPiece({i: t for t, i in SMALL.items()}), f"{AN_ID} '[PAD]' for 0"),
+    "ids of float": (lambda w: WordPiece(SMALL | {"a": 5.0}), f"{AN_ID} 5.0 for 'a'"),
+    "ids of NaN": (lambda w: WordPiece(SMALL | {"a": NAN}), f"{AN_ID} nan for 'a'"),
+    "ids of bool": (lambda w: WordPiece(SMALL | {"[UNK]": True}), f"{AN_ID} True for '[UNK]'"),
+    "ids below 0": (lambda w: WordPiece(SMALL | {"a": -1}), f"{AN_ID} -1 for 'a'"),
+    "lower of str": (lambda w: WordPiece(SMALL, "no"), "lower must be True or False, got 'no'"),
+    "lower of float": (lambda w: WordPiece(SMALL, 1.0), "lower must be True or False, got 1.0"),
+    "lower of NaN": (lambda w: WordPiece(SMALL, NAN), "lower must be True or False, got nan"),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), WRONG_TYPES.values(), ids=WRONG_TYPES.keys())
+def test_arguments_of_another_type_are_refused(call, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        call(WordPiece(SMALL))
+
+
+def test_numbers_of_numpy_and_torch_are_whole_numbers_and_texts_any_that_can_be_counted_off():
+    wordpiece = WordPiece({token: np.int64(i) for token, i in SMALL.items()})
+    assert all(type(i) is int for i in wordpiece.vocab.values())
+    expected = [x.tolist() for x in wordpiece(["a a a"], ["a"], max_tokens=5)]
+    for texts, pairs in ((("a a a",), np.array(["a"])), (iter(["a a a"]), iter(["a"]))):
+        assert [x.tolist() for x in wordpiece(texts, pairs, max_tokens=np.int32(5))] == expected
+    for ids in (np.array([5, 5]), torch.tensor([5, 5]), (5, 5)):
+        packed, types = wordpiece.pack(ids, ids)
+        assert packed == [2, 5, 5, 3, 5, 5, 3]
+        assert types == [0, 0, 0, 0, 1, 1, 1]
+        assert all(type(i) is int for i in packed)

@@ -8,11 +8,14 @@ lost by a slip of a digit. In Greek capitals every Σ becomes σ, there too; in 
 from __future__ import annotations
 
 import codecs
+import operator
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -78,6 +81,8 @@ def words(text: str, *, lower: bool = True) -> list[str]:
 
     lower: lower-case, and without accents: the uncased models
     """
+    _check_text(text)
+    _check_lower(lower)
     text = text.translate(_CLEAN)
     if lower:
         text = unicodedata.normalize("NFD", text)  # a letter and its accents, one after the other
@@ -95,12 +100,13 @@ class WordPiece:
     the same the last one counts
     lower: whether the vocabulary is uncased
 
-    Raises ValueError for a vocabulary without [PAD], [UNK], [CLS], [SEP] or [MASK], or with an id twice, and for a file
-    that is not UTF-8 or has a byte order mark.
+    Raises ValueError for a vocabulary without [PAD], [UNK], [CLS], [SEP] or [MASK], or with an id twice or that is no
+    whole number, and for a file that is not UTF-8 or has a byte order mark.
     """
 
     def __init__(self, vocab: Mapping[str, int] | str | Path, lower: bool = True) -> None:
-        self.vocab = dict(vocab) if isinstance(vocab, Mapping) else _read(Path(vocab))
+        _check_lower(lower)
+        self.vocab = _ids_by_token(vocab) if isinstance(vocab, Mapping) else _read(vocab)
         missing = [token for token in SPECIAL if token not in self.vocab]
         if missing:
             raise ValueError(f"vocab must have {', '.join(SPECIAL)}, and does not have {', '.join(missing)}")
@@ -113,6 +119,7 @@ class WordPiece:
 
     def tokens(self, text: str) -> list[str]:
         """The word pieces of a text; those within a word begin with ##. [MASK] and its kind are left as they are."""
+        _check_text(text)
         if "[" not in text:
             return self._tokens(text)
         parts = _ANY_SPECIAL.split(text)  # at odd places the special tokens
@@ -124,8 +131,8 @@ class WordPiece:
 
     def pack(self, a: Sequence[int], b: Sequence[int] | None = None) -> tuple[list[int], list[int]]:
         """Figure 2: [CLS] a [SEP], or [CLS] a [SEP] b [SEP]; and the segment of each token, 0 or 1."""
-        first = [self.cls_id, *a, self.sep_id]
-        second = [] if b is None else [*b, self.sep_id]
+        first = [self.cls_id, *_ids("a", a), self.sep_id]
+        second = [] if b is None else [*_ids("b", b), self.sep_id]
         return first + second, [0] * len(first) + [1] * len(second)
 
     def __call__(
@@ -136,13 +143,15 @@ class WordPiece:
         pairs: sentences B, one for each of the texts. max_tokens: cut longer rows to so many, at the end of the longer
         of the two sentences.
 
-        Raises ValueError for no texts, pairs of another number, and max_tokens that leaves no room.
+        Raises ValueError for no texts, pairs of another number, what is no list of strings, and max_tokens that leaves
+        no room or is no whole number.
         """
-        if not texts or isinstance(texts, str):
-            raise ValueError(f"texts must be a list of strings, and not empty, got {texts!r}")
+        texts, pairs = _strings("texts", texts), None if pairs is None else _strings("pairs", pairs)
         if pairs is not None and len(pairs) != len(texts):
             raise ValueError(f"pairs must be one for each of {len(texts)} texts, got {len(pairs)}")
         specials = 2 if pairs is None else 3
+        if max_tokens is not None and not _whole(max_tokens):
+            raise ValueError(f"max_tokens must be a whole number, got {max_tokens!r}")
         if max_tokens is not None and max_tokens < specials:
             raise ValueError(f"max_tokens must be at least {specials}, those of [CLS] and [SEP], got {max_tokens}")
         rows: list[tuple[list[int], list[int]]] = []
@@ -186,7 +195,11 @@ class WordPiece:
         return pieces
 
 
-def _read(path: Path) -> dict[str, int]:
+def _read(file: str | Path) -> dict[str, int]:
+    try:
+        path = Path(file)
+    except TypeError:
+        raise ValueError(f"vocab must be ids by token or a file, got {file!r}") from None
     content = path.read_bytes()  # as text, a carriage return within a line would end it
     if content.startswith(codecs.BOM_UTF8):
         raise ValueError(f"{path} must not begin with a byte order mark, which would belong to the token of line 1")
@@ -206,3 +219,53 @@ def _cut(a: list[int], b: list[int] | None, room: int) -> tuple[list[int], list[
     if len(a) > len(b):
         return a[: room - shorter], b[:shorter]
     return a[:shorter], b[: room - shorter]
+
+
+# --- What arguments may be ---
+
+
+def _check_text(text: object) -> None:
+    if not isinstance(text, str):
+        raise ValueError(f"text must be a string, got {text!r}")
+
+
+def _check_lower(lower: object) -> None:
+    if not isinstance(lower, bool | np.bool_):
+        raise ValueError(f"lower must be True or False, got {lower!r}")
+
+
+def _whole(x: Any) -> bool:
+    """Whether it is an integer, of Python, NumPy or torch; True and 1.0 are none."""
+    try:
+        operator.index(x)
+    except TypeError:
+        return False
+    return not isinstance(x, bool) and getattr(x, "dtype", None) != torch.bool
+
+
+def _ids_by_token(vocab: Mapping[Any, Any]) -> dict[str, int]:
+    for token, i in vocab.items():
+        if not isinstance(token, str) or not _whole(i) or i < 0:
+            raise ValueError(
+                f"vocab must give each token, a string, its id, a whole number from 0 on, got {i!r} for {token!r}"
+            )
+    return {token: int(i) for token, i in vocab.items()}
+
+
+def _ids(name: str, ids: Any) -> list[int]:
+    found: list[Any] = list(ids) if isinstance(ids, Iterable) and not isinstance(ids, str | bytes) else [None]
+    if not set(map(type, found)) <= {int} and not all(map(_whole, found)):
+        raise ValueError(f"{name} must be a list of token ids, got {ids!r}")
+    return [int(i) for i in found]
+
+
+def _strings(name: str, texts: Any) -> list[str]:
+    """The characters of a string are none, nor is what has no order."""
+    good = isinstance(texts, Iterable) and not isinstance(texts, str | bytes | Mapping | Set)
+    found: list[Any] = list(texts) if good else []
+    if not found:
+        raise ValueError(f"{name} must be a list of strings, and not empty, got {texts!r}")
+    for i, text in enumerate(found):
+        if not isinstance(text, str):
+            raise ValueError(f"{name} must be a list of strings, and not empty, got {text!r} in place {i}")
+    return found
