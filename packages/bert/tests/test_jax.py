@@ -237,12 +237,26 @@ def test_bad_values_under_jit_give_nan_and_never_a_wrong_number():
     twin = twins.from_torch(small())
     good = jnp.asarray(GOOD)
     assert not jnp.isnan(call(twin, good)[0]).any()
-    assert jnp.isnan(call(twin, good.at[0, 0].set(23))[0][0]).all()
+    for out in (23, -1, -23, -24):
+        assert jnp.isnan(call(twin, good.at[0, 0].set(out))[0][0]).all(), out
+    for out in (2, -1, -2):
+        hidden, pooled = call(twin, good, (0 * good).at[0, 1].set(out))
+        assert jnp.isnan(hidden[0]).all(), out
+        assert jnp.isnan(pooled[0]).all(), out
+        assert not jnp.isnan(hidden[1]).any()
     empty = jnp.array([[1, 1, 1], [0, 0, 0]])
     hidden, pooled = call(twin, good, 0 * good, empty)
     assert jnp.isnan(hidden[1]).all()
     assert jnp.isnan(pooled[1]).all()
     assert not jnp.isnan(hidden[0]).any()
+
+
+@pytest.mark.parametrize("out", [3, -1, -3])
+def test_positions_outside_the_row_give_nan_under_jit(out):
+    twin = twins.from_torch(both()[1])
+    logits = nnx.jit(lambda twin, at: twin(jnp.asarray(GOOD), at=at)[0])(twin, jnp.array([[0, out], [1, 2]]))
+    assert jnp.isnan(logits).all(-1).tolist() == [[False, True], [False, False]]
+    assert jnp.isnan(logits).any(-1).tolist() == [[False, True], [False, False]]
 
 
 def test_jax_users_need_no_torch():

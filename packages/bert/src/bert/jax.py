@@ -44,6 +44,11 @@ def _norm(config: BertConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
     return nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, use_fast_variance=False, rngs=rngs)
 
 
+def _rows(table: Float[Array, "rows size"], ids: Int[Array, "*shape"]) -> Float[Array, "*shape size"]:
+    """The table's rows of these ids; NaN for ids past it, and for those below 0, which JAX counts from the end."""
+    return jnp.where(ids[..., None] < 0, jnp.nan, jnp.take(table, ids, axis=0))
+
+
 def _gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jax.nn.gelu(x, approximate=False)
 
@@ -65,9 +70,9 @@ class Embeddings(nnx.Module):
         """No types: sentence A everywhere."""
         # not self.tokens(input_ids), which has the dtype that the table was made in
         tokens, types = self.tokens.embedding[...], self.types.embedding[...]
-        of_types = types[0] if token_type_ids is None else jnp.take(types, token_type_ids, axis=0)
+        of_types = types[0] if token_type_ids is None else _rows(types, token_type_ids)
         positions = self.positions.embedding[: input_ids.shape[1]]
-        return self.dropout(self.norm(jnp.take(tokens, input_ids, axis=0) + of_types + positions))
+        return self.dropout(self.norm(_rows(tokens, input_ids) + of_types + positions))
 
 
 class SelfAttention(nnx.Module):
@@ -137,7 +142,7 @@ class Bert(nnx.Module):
         attention_mask: Bool[Array, "batch seq"] | Int[Array, "batch seq"] | None = None,
     ) -> tuple[Float[Array, "batch seq hidden"], Float[Array, "batch hidden"]]:
         """Arguments, results and ValueErrors as the torch model's; under `jit`, which hides values, only the errors of
-        shape and dtype: ids past the tables and a row without a token give NaN there.
+        shape and dtype: ids outside the tables and a row without a token give NaN there.
         """
         self._check(input_ids, token_type_ids, attention_mask)
         length = input_ids.shape[1]
@@ -206,7 +211,7 @@ class BertForPreTraining(nnx.Module):
         """(mlm_logits, nsp_logits): column 0 of nsp_logits for IsNext, column 1 for NotNext.
 
         at: the positions in each row where the masked language model is to be asked, as many in each, so that `jit` has
-        shapes; None for everywhere.
+        shapes; None for everywhere. Those outside the row raise a ValueError, and give NaN under `jit`.
         """
         hidden, pooled = self.bert(input_ids, token_type_ids, attention_mask)
         if at is not None:
@@ -215,7 +220,7 @@ class BertForPreTraining(nnx.Module):
                     f"at must have the shape ({len(input_ids)}, n), n positions in each row, got {at.shape}"
                 )
             _check_range("at", at, input_ids.shape[1])
-            hidden = jnp.take_along_axis(hidden, at[..., None], 1)
+            hidden = jax.vmap(_rows)(hidden, at)
         return self.mlm(hidden, self.bert.embeddings.tokens.embedding[...]), self.nsp(pooled)
 
 
