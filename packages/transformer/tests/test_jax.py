@@ -323,7 +323,11 @@ def test_bad_tokens_under_jit_give_nan_and_never_a_wrong_number():
     twin = twins.from_torch(small())
     good = jnp.asarray(GOOD)
     assert not jnp.isnan(call(twin, good, good)).any()
-    assert jnp.isnan(call(twin, good.at[0, 0].set(23), good)[0]).all()
+    for out in (23, -1, -23, -24):
+        assert jnp.isnan(call(twin, good.at[0, 0].set(out), good)[0]).all(), out
+        logits = call(twin, good, good.at[0, 1].set(out))
+        assert jnp.isnan(logits[0, 1]).all(), out
+        assert not jnp.isnan(logits[1]).any(), out
     assert jnp.isnan(call(twin, good.at[1].set(0), good)[1]).all()
 
 
@@ -337,6 +341,19 @@ def test_bad_input_of_the_loss():
     with pytest.raises(ValueError, match=r"^targets must have a token other than padding \(0\)$"):
         twins.label_smoothing(logits, targets)
     assert jnp.isnan(jax.jit(twins.label_smoothing)(logits, targets))
+    for out in (7, -1):
+        wrong = targets.at[0, 1].set(out).at[1, 1].set(3)
+        message = f"targets must hold tokens from 0 to 6, got {min(out, 3)} to {max(out, 3)}"
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            twins.label_smoothing(logits, wrong)
+        assert jnp.isnan(jax.jit(twins.label_smoothing)(logits, wrong)), out
+        # not where it is the padding: there it means nothing
+        loss, gradient = jax.value_and_grad(lambda x, wrong=wrong, out=out: twins.label_smoothing(x, wrong, pad=out))(
+            logits
+        )
+        assert jnp.isfinite(loss)
+        assert jnp.isfinite(gradient).all()
+        assert (gradient[0, 1] == 0).all()
 
 
 def test_jax_users_need_no_torch():

@@ -179,7 +179,7 @@ class Transformer(nnx.Module):
         on, padded at the end. Returns logits: [:, i] is of the token after tgt[:, i], and sees tgt[:, :i + 1].
 
         Raises the torch model's ValueErrors; under `jit`, which hides the tokens, only those of shape and dtype: a
-        token past the vocabulary and a source of padding alone give NaN there.
+        token outside the vocabulary and a source of padding alone give NaN there.
         """
         return self.project(self.decode(tgt, *self.encode(src)))
 
@@ -217,7 +217,9 @@ class Transformer(nnx.Module):
     def _embed(self, tokens: Int[Array, "batch seq"], positions: Positions) -> Float[Array, "batch seq d_model"]:
         """Embeddings times √d_model, plus the encoding of the positions (Sections 3.4, 3.5, 5.4)."""
         # not self.tokens(tokens), which has the dtype that the table was made in
-        x = jnp.take(self.tokens.embedding[...], tokens, axis=0) * math.sqrt(self.config.d_model)
+        rows = jnp.take(self.tokens.embedding[...], tokens, axis=0)  # NaN past the vocabulary
+        rows = jnp.where(tokens[..., None] < 0, jnp.nan, rows)  # JAX counts those below 0 from the end
+        x = rows * math.sqrt(self.config.d_model)
         return self.dropout(x + jnp.asarray(positions(tokens.shape[1]), x.dtype))
 
     def _check(self, name: str, tokens: Int[Array, "batch seq"]) -> None:
@@ -241,8 +243,8 @@ def label_smoothing(
 ) -> Float[Array, ""]:
     """Section 5.4: cross-entropy against 1 − ε for the right token plus ε spread evenly over the vocabulary.
 
-    The mean over all targets that are not padding, in nats. Raises ValueError where there are none (NaN under `jit`),
-    for targets of another shape, and for a smoothing outside [0, 1).
+    The mean over all targets that are not padding, in nats. Raises ValueError where there are none and for those
+    outside the vocabulary (NaN under `jit`), for targets of another shape, and for a smoothing outside [0, 1).
     """
     if not 0 <= smoothing < 1:
         raise ValueError(f"smoothing must be in [0, 1), got {smoothing}")
@@ -250,9 +252,16 @@ def label_smoothing(
         raise ValueError(f"targets must have the shape of logits without its last axis, {logits.shape[:-1]}, got "
                          f"{targets.shape}")  # fmt: skip
     real = jnp.ones(targets.shape, bool) if pad is None else targets != pad
-    if not isinstance(targets, Tracer) and (np.asarray(targets) == pad).all():
-        raise ValueError(f"targets must have a token other than padding ({pad})")
+    if not isinstance(targets, Tracer):
+        values = np.asarray(targets)
+        values = values[values != pad]
+        if not values.size:
+            raise ValueError(f"targets must have a token other than padding ({pad})")
+        low, high, last = values.min(), values.max(), logits.shape[-1] - 1
+        if low < 0 or high > last:
+            raise ValueError(f"targets must hold tokens from 0 to {last}, got {low} to {high}")
     right = jnp.take_along_axis(logits, targets[..., None], -1)[..., 0]
+    right = jnp.where(targets < 0, jnp.nan, right)  # JAX counts those below 0 from the end
     expected = (1 - smoothing) * right + smoothing * logits.mean(-1)
     return (jax.nn.logsumexp(logits, -1) - expected).mean(where=real)
 
