@@ -238,6 +238,13 @@ def test_a_wrapped_model_writes_the_files_of_the_plain_one(kind, merged, plain_f
 
 
 @pytest.mark.parametrize("kind", WRAPPED)
+def test_a_wrapped_model_names_its_targets_as_the_plain_one(kind, folder, tmp_path):
+    """By the ends of the names, where these name nothing else."""
+    save_adapter(WRAPPED[kind](adapted()), tmp_path / "wrapped")
+    assert (tmp_path / "wrapped" / CONFIG).read_text() == (folder / CONFIG).read_text()
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
 def test_a_wrapped_model_reads_the_files_of_the_plain_one(kind, plain_folder):
     wrapped = WRAPPED[kind](tiny())
     assert load_adapter(wrapped, plain_folder) is wrapped
