@@ -12,6 +12,9 @@ import torch
 from lora_cases import Conv1D, assert_same, ids, randomise, state, tiny
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from lora import (
     LoRALinear,
@@ -171,6 +174,162 @@ def test_a_merged_model_saves_the_adapter_that_is_merged(tmp_path):
     assert torch.equal(load_adapter(tiny(), tmp_path)(ids()), h)
 
 
+# ------------------------------------------------------------------------------------ compiled and wrapped models
+
+
+def compiled(module: nn.Module) -> Any:
+    return torch.compile(module, backend="eager")
+
+
+def distributed(model: nn.Module) -> nn.Module:
+    """As it is inside of a process group, which a test of names has no need of."""
+    wrapper = DistributedDataParallel.__new__(DistributedDataParallel)
+    nn.Module.__init__(wrapper)
+    wrapper.module = model
+    return wrapper
+
+
+def inside(wrap: Any) -> Any:
+    def edit(model: Any) -> Any:
+        model.layers[1] = wrap(model.layers[1])
+        return model
+
+    return edit
+
+
+WRAPPED = {
+    "plain": lambda model: model,
+    "compiled": compiled,
+    "DataParallel": nn.DataParallel,
+    "DistributedDataParallel": distributed,
+    "compiled DataParallel": lambda model: compiled(nn.DataParallel(model)),
+    "DataParallel compiled": lambda model: nn.DataParallel(compiled(model)),
+    "averaged": AveragedModel,
+    "a block compiled": inside(compiled),
+    "a block recomputed": inside(checkpoint_wrapper),
+    "a block in parallel": inside(nn.DataParallel),
+}
+
+
+def uneven() -> Any:
+    """layers.1 has another rank and alpha, and layers.0.v_proj has no adapter."""
+    model = add_lora(tiny(), ("q_proj", "embed"), r=2)
+    model.layers[1].q_proj = LoRALinear(tiny().layers[1].q_proj, 3, 5)
+    model.layers[1].v_proj = LoRALinear(model.layers[1].v_proj, 2, 16)
+    return randomise(mark_trainable(model))
+
+
+@pytest.fixture(scope="module")
+def plain_folder(tmp_path_factory: Any) -> Path:
+    folder = tmp_path_factory.mktemp("plain")
+    save_adapter(uneven(), folder)
+    return folder
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_a_wrapped_model_writes_the_files_of_the_plain_one(kind, merged, plain_folder, tmp_path):
+    model = WRAPPED[kind](merge_lora(uneven()) if merged else uneven())
+    save_adapter(model, tmp_path)
+    assert (tmp_path / CONFIG).read_text() == (plain_folder / CONFIG).read_text()
+    tensors, plain = load_file(tmp_path / WEIGHTS), load_file(plain_folder / WEIGHTS)
+    assert tensors.keys() == plain.keys()
+    assert all(torch.equal(tensor, plain[name]) for name, tensor in tensors.items())
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_a_wrapped_model_names_its_targets_as_the_plain_one(kind, folder, tmp_path):
+    """By the ends of the names, where these name nothing else."""
+    save_adapter(WRAPPED[kind](adapted()), tmp_path / "wrapped")
+    assert (tmp_path / "wrapped" / CONFIG).read_text() == (folder / CONFIG).read_text()
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_a_wrapped_model_reads_the_files_of_the_plain_one(kind, plain_folder):
+    wrapped = WRAPPED[kind](tiny())
+    assert load_adapter(wrapped, plain_folder) is wrapped
+    tensors = dict(zip(lora_state_dict(uneven()), lora_state_dict(wrapped).values(), strict=True))
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in lora_state_dict(uneven()).items())
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_a_wrapped_model_reads_its_own_files_beside_what_it_has(kind, tmp_path):
+    wrapped = WRAPPED[kind](uneven())
+    save_adapter(wrapped, tmp_path / "a")
+    load_adapter(wrapped, tmp_path / "a", "b")
+    save_adapter(wrapped, tmp_path / "b", "b")
+    assert (tmp_path / "a" / CONFIG).read_text() == (tmp_path / "b" / CONFIG).read_text()
+    assert (tmp_path / "a" / WEIGHTS).read_bytes() == (tmp_path / "b" / WEIGHTS).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["compiled", "a block compiled"])
+def test_a_model_that_is_compiled_and_has_run_uses_what_is_loaded(kind, plain_folder):
+    model = WRAPPED[kind](tiny())
+    assert torch.equal(model(ids()), tiny()(ids()))
+    assert torch.equal(load_adapter(model, plain_folder)(ids()), uneven()(ids()))
+
+
+def test_a_layer_compiled_by_itself_is_read_where_it_is_adapted_and_refused_where_it_is_not(plain_folder, tmp_path):
+    """What is compiled keeps to the layer that it was made of: an adapter put in its place would have no effect."""
+    model = uneven()
+    model.layers[0].q_proj = compiled(model.layers[0].q_proj)
+    save_adapter(model, tmp_path)
+    assert load_file(tmp_path / WEIGHTS).keys() == load_file(plain_folder / WEIGHTS).keys()
+    load_adapter(model, tmp_path, "b")
+    assert torch.equal(model(ids()), uneven()(ids()))
+    others = [tiny(), tiny()]
+    others[0].layers[0].q_proj = compiled(others[0].layers[0].q_proj)
+    others[1].layers[0].q_proj.compile(backend="eager")
+    for other in others:
+        before = state(other)
+        with pytest.raises(ValueError, match=r"layers.0.q_proj is compiled by itself: .*compile it after that"):
+            load_adapter(other, plain_folder)
+        assert_same(before, state(other))
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "_orig_mod.module.", "module._orig_mod."])
+@pytest.mark.parametrize("kind", ["plain", "compiled", "DataParallel"])
+def test_files_with_names_of_wrappers_are_read(prefix, kind, plain_folder, tmp_path):
+    """Others write them, and so did we."""
+    save_adapter(uneven(), tmp_path)
+    old = "base_model.model."
+    save_file({name.replace(old, old + prefix): t for name, t in load_file(tmp_path / WEIGHTS).items()},
+              tmp_path / WEIGHTS)  # fmt: skip
+    escaped = prefix.replace(".", r"\.")
+    patterns = json.loads((tmp_path / CONFIG).read_text())
+    change(tmp_path, **{key: {f"^{escaped}{name[1:]}": value for name, value in patterns[key].items()}
+                        for key in ("rank_pattern", "alpha_pattern")})  # fmt: skip
+    model = tiny()
+    load_adapter(WRAPPED[kind](model), tmp_path)
+    assert torch.equal(model(ids()), uneven()(ids()))
+    rewrite(tmp_path, lambda tensors: tensors.update(load_file(plain_folder / WEIGHTS)))
+    with pytest.raises(ValueError, match=r"layers.0.q_proj and .*layers.0.q_proj are one layer of the model"):
+        load_adapter(tiny(), tmp_path)
+
+
+def test_a_part_of_the_model_that_is_called_module_keeps_its_name(tmp_path):
+    def bare() -> Any:
+        torch.manual_seed(0)
+        return nn.ModuleDict({"module": nn.ModuleDict({"fc": nn.Linear(4, 4)})})
+
+    for wrap in (lambda model: model, nn.DataParallel):
+        model = randomise(add_lora(bare(), ["fc"], 2))
+        save_adapter(wrap(model), tmp_path)
+        assert {name[:27] for name in load_file(tmp_path / WEIGHTS)} == {"base_model.model.module.fc."}
+        other = bare()
+        load_adapter(wrap(other), tmp_path)
+        assert torch.equal(other["module"]["fc"](torch.ones(4)), model["module"]["fc"](torch.ones(4)))
+
+
+def test_a_weight_of_the_base_is_found_in_a_wrapped_model(folder):
+    model = tiny()
+    weights = {f"base_model.model.{name}": model.get_parameter(f"{name.replace('base_layer.', '')}").data
+               for name in ("embed.base_layer.weight", "layers.1.norm.bias")}  # fmt: skip
+    rewrite(folder, lambda tensors: tensors.update(weights))
+    for kind in WRAPPED:
+        load_adapter(WRAPPED[kind](tiny()), folder)
+
+
 # ------------------------------------------------------------------------------------------- stopped in the middle
 
 
@@ -229,6 +388,8 @@ def test_what_cannot_be_saved(tmp_path):
         save_adapter(mark_trainable(adapted(), "lora"), tmp_path / "x")
     with pytest.raises(ValueError, match="model must have the adapted layer in it"):
         save_adapter(LoRALinear(nn.Linear(2, 2)), tmp_path / "x")
+    with pytest.raises(ValueError, match="model must have the adapted layer in it"):
+        save_adapter(nn.DataParallel(LoRALinear(nn.Linear(2, 2))), tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -12,12 +13,13 @@ from lora_cases import randomise
 from torch import nn
 
 pytest.importorskip("peft", reason="the extra reproduce is not installed")
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import EvaConfig, LoraConfig, LoraGAConfig, PeftModel, get_peft_model
+from peft.tuners.lora.config import CordaConfig
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from papertest.parity import relative_error
 
-from lora import LoRAMergedLinear, add_lora, load_adapter, lora_state_dict, merge_lora, save_adapter
+from lora import LoRAMergedLinear, add_lora, checkpoint, load_adapter, lora_state_dict, merge_lora, save_adapter
 from lora.adapt import lora_layers
 
 PARITY = 1e-5
@@ -162,6 +164,11 @@ def test_training_goes_the_same_way(tmp_path):
         ({"modules_to_save": ["lm_head"]}, r"must be of plain LoRA, and has modules_to_save=\['lm_head'\]"),
         ({"bias": "lora_only"}, "must be of plain LoRA, and has bias='lora_only'"),
         ({"init_lora_weights": "olora"}, "must be of plain LoRA, and has init_lora_weights='olora'"),
+        ({"init_lora_weights": "pissa_niter_2"}, "must be of plain LoRA, and has init_lora_weights='pissa_niter_2'"),
+        (
+            {"init_lora_weights": "lora_ga", "lora_ga_config": LoraGAConfig()},
+            "must be of plain LoRA, and has init_lora_weights='lora_ga'$",
+        ),
     ],
 )
 def test_other_methods_of_peft_are_refused_by_name(options, message, tmp_path):
@@ -175,6 +182,59 @@ def test_other_methods_of_peft_are_refused_by_name(options, message, tmp_path):
         n: type(m) for n, m in base("llama").named_modules()
     }
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+STARTS = {
+    "eva": {"init_lora_weights": "eva", "eva_config": EvaConfig()},
+    "mica": {"init_lora_weights": "mica"},
+    "orthogonal": {"init_lora_weights": "orthogonal"},
+    "gaussian": {"init_lora_weights": "gaussian"},
+    "Gaussian": {"init_lora_weights": "Gaussian"},
+    "none": {"init_lora_weights": False},
+    "eva not used": {"eva_config": EvaConfig()},
+    "corda not used": {"corda_config": CordaConfig()},
+    "lora_ga not used": {"lora_ga_config": LoraGAConfig()},
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_how_A_and_B_started_is_no_matter_where_the_base_stayed_as_it_was(start, tmp_path):
+    peer = theirs("llama", **STARTS[start])
+    peer.save_pretrained(tmp_path)
+    assert relative_error(out(load_adapter(base("llama"), tmp_path)), out(peer)) < PARITY
+
+
+@pytest.mark.parametrize("start", ["pissa", "olora"])
+def test_a_start_that_peft_has_made_plain_again_is_read(start, tmp_path):
+    """peft adds what the start took from the base to A and B, of twice the rank then."""
+    config = LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=start, corda_config=CordaConfig())
+    peer = get_peft_model(base("llama"), config).eval()
+    peer.peft_config["default"].init_lora_weights = True
+    peer.save_pretrained(tmp_path / "start")
+    peer.peft_config["default"].init_lora_weights = start
+    for name, parameter in peer.named_parameters():
+        if "lora_" in name:
+            parameter.data += 0.1
+    h = out(peer)
+    peer.save_pretrained(tmp_path / "made", path_initial_model_for_weight_conversion=tmp_path / "start")
+    assert relative_error(out(load_adapter(base("llama"), tmp_path / "made")), h) < PARITY
+
+
+def test_each_option_of_peft_is_read_or_without_effect_or_refused_by_name(tmp_path):
+    theirs("llama").save_pretrained(tmp_path)
+    file = tmp_path / checkpoint.CONFIG
+    config = json.loads(file.read_text())
+    inert = {"loftq_config": {"loftq_bits": 4}, "eva_config": {"rho": 2.0}, "corda_config": {"corda_method": "ipm"},
+             "lora_ga_config": {"scale": "stable"}}  # fmt: skip
+    refused = {option.name for option in fields(LoraConfig)} - checkpoint.KNOWN
+    assert refused.isdisjoint(inert)
+    assert len(refused) > 10
+    file.write_text(json.dumps(config | inert))
+    load_adapter(base("llama"), tmp_path)
+    for option in refused:
+        file.write_text(json.dumps(config | {option: {"some": 1}}))
+        with pytest.raises(ValueError, match=f"must be of plain LoRA, and has {option}="):
+            load_adapter(base("llama"), tmp_path)
 
 
 def test_some_of_the_layers_may_be_left_out_by_pefts_options(tmp_path):
