@@ -96,7 +96,7 @@ def test_criteria(kind: str) -> None:
 
 
 def test_every_verdict_has_a_mark_and_words_in_both_languages() -> None:
-    for language in words.LANGUAGES:
+    for language in words.VERDICTS:
         assert set(words.VERDICTS[language]) == set(words.OURS[language]) == set(words.MARKS)
         assert set(words.SUMS[language]) == set(words.MARKS) - {"undecided"}  # what is computed is never undecided
         assert set(words.TIERS[language]) == {*records.TIERS, "us"}

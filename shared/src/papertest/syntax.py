@@ -16,7 +16,6 @@ from typing import Any, cast
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 CARRIERS = ("Carrier", "Sdist")  # papertest.data: a distribution is known by the hash of its file
-FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def normal(node: ast.AST) -> Any:

@@ -8,7 +8,6 @@ from typing import Any
 
 from papertest.accept import Criterion
 
-LANGUAGES = ("en", "zh")
 MARKS = {"reproduced": "✓", "not reproduced": "✗", "undecided": "?", "not run": "–"}
 VERDICTS = {
     "en": {v: v for v in MARKS},
