@@ -209,8 +209,9 @@ def test_json_is_a_list_of_objects(toy):
     assert list(content) == CLAIMS
     for entry in content.values():
         assert list(entry) == [
-            "id", "tier", "by", "title", "where", "reported", "paper", "unit", "accept", "how", "agrees", "measured",
-            "interval", "verdict", "why", "recorded", "recorded_verdict", "seconds", "machines"]  # fmt: skip
+            "id", "record", "tier", "by", "title", "where", "reported", "paper", "unit", "accept", "how", "agrees",
+            "measured", "interval", "verdict", "why", "recorded", "recorded_verdict", "seconds",
+            "machines"]  # fmt: skip
     assert content["pair"]["reported"] == {"a": 1.5, "b": 2}
     assert content["pair"]["measured"] == {"a": 1.52, "b": 2.05}
     assert content["pair"]["where"] == "Table 2"
@@ -284,8 +285,9 @@ def test_list_measures_nothing(toy):
     assert all(f"  {claim} " in done.out for claim in CLAIMS)
     listed = json.loads(toy.run("--list", "--json", "--tier", "exact").out)
     assert [entry["id"] for entry in listed] == ["answer", "pair", "ours"]
-    assert listed[2] == {"id": "ours", "tier": "exact", "by": "us", "title": "Three gigabytes are enough",
-                         "where": "Table 1", "what": "It takes at most 4 GB."}  # fmt: skip
+    assert listed[2] == {"id": "ours", "record": "toy", "tier": "exact", "by": "us",
+                         "title": "Three gigabytes are enough", "where": "Table 1",
+                         "what": "It takes at most 4 GB."}  # fmt: skip
     assert toy.log() == [] and not toy.state.exists()
 
 

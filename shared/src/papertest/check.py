@@ -19,18 +19,18 @@ def problems(package: Package) -> list[str]:
     sources = Sources(package)
     results = store.recorded(package, found.append)
     damaged = len(found)
-    for claim in package.record.claims:
+    for claim in package.claims:
         if claim not in sources.claims:
             found.append(f'[claims.{claim}] is measured nowhere: no @claim("{claim}") in {package.module}.reproduce')
         elif (result := results.get(claim)) is not None:
             found += of_result(package, sources, claim, results, result)
         elif not damaged:
             found.append(f"{claim} has no result: run `{again} --only {claim} --record`")
-    unknown = set(sources.claims) - set(package.record.claims)
-    found += [f'@claim("{claim}") has no [claims.{claim}] in papers/{package.slug}.toml' for claim in sorted(unknown)]
+    unknown = set(sources.claims) - set(package.claims)
+    found += [f'@claim("{claim}") has no [claims.{claim}] in {package.called()}' for claim in sorted(unknown)]
     if package.results is not None:
         kept = {path.stem for path in package.results.glob("*.json")}
-        found += [f"results/{c}.json belongs to no claim: delete it" for c in sorted(kept - set(package.record.claims))]
+        found += [f"results/{c}.json belongs to no claim: delete it" for c in sorted(kept - set(package.claims))]
     try:
         for path, text in tables.generated(package, results).items():
             if text != path.read_text("utf-8"):
@@ -45,7 +45,7 @@ def problems(package: Package) -> list[str]:
 
 def of_result(package: Package, sources: Sources, claim: str, results: dict[str, Result], result: Result) -> list[str]:
     """What is wrong with one recorded result."""
-    entry = package.record.claims[claim]
+    entry = package.claims[claim]
     again = f"run `uv run --package {package.slug} reproduce --only {claim} --record`"
     found: list[str] = []
     stated, held = store.stated(package, claim), result.model_dump()

@@ -217,8 +217,8 @@ def of_claim(sources: Sources, claim: str) -> str:
 
 def stated(package: Package, claim: str) -> str:
     """What of the record a measurement and its verdict depend on."""
-    entry = package.record.claims[claim]
-    reported = {i: package.record.reported[i].model_dump(include={"value", "unit", "columns"}) for i in entry.reports}
+    entry, record = package.claims[claim], package.record_of(claim)
+    reported = {i: record.reported[i].model_dump(include={"value", "unit", "columns"}) for i in entry.reports}
     said = {"reported": reported, "claim": [entry.tier, str(entry.accept), entry.runs, entry.needs]}
     return json.dumps(said, sort_keys=True, default=str)
 

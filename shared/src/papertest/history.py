@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from papertest.package import Package
 
 @dataclass
 class History:
-    """The commits that touched a package's record and its results, newest first."""
+    """The commits that touched a package's records and its results, newest first."""
 
     package: Package
+    _versions: dict[str, list[tuple[str, dict[str, str]]]] = field(default_factory=dict[str, Any], init=False)
 
     @cached_property
     def root(self) -> Path:
@@ -41,15 +42,12 @@ class History:
                     "`git fetch --unshallow`")  # fmt: skip
         return None
 
-    @cached_property
-    def criteria(self) -> list[tuple[str, dict[str, str]]]:
-        """(commit, criterion by claim) for each version of the record."""
-        path = f"papers/{self.package.slug}.toml"
-        found: list[tuple[str, dict[str, str]]] = []
-        for commit in self._git("log", "--topo-order", "--format=%H", "--", path).split():
-            text = self._git("show", f"{commit}:{path}")
-            found.append((commit, criteria_of(text)))
-        return found
+    def criteria(self, path: str) -> list[tuple[str, dict[str, str]]]:
+        """(commit, criterion by claim) for each version of a record, `papers/<name>.toml`."""
+        if path not in self._versions:
+            commits = self._git("log", "--topo-order", "--format=%H", "--", path).split()
+            self._versions[path] = [(c, criteria_of(self._git("show", f"{c}:{path}"))) for c in commits]
+        return self._versions[path]
 
     @cached_property
     def results(self) -> dict[str, list[str]]:
@@ -67,7 +65,7 @@ class History:
     def fixed(self, claim: str, criterion: str) -> str | None:
         """The commit since which the claim has this criterion without a break; None where no commit has it."""
         since = None
-        for commit, criteria in self.criteria:
+        for commit, criteria in self.criteria(self.package.called(claim)):
             if criteria.get(claim) != criterion:
                 break
             since = commit
@@ -129,7 +127,7 @@ def problems(package: Package, claims: dict[str, list[dict[str, Any]]]) -> list[
     for claim, samples in claims.items():
         if not samples:
             continue
-        fixed = history.fixed(claim, one_form(package.record.claims[claim].accept))
+        fixed = history.fixed(claim, one_form(package.claims[claim].accept))
         measured = history.measured(claim, samples)
         if fixed is None:
             found.append(f"{claim} has a result, and no commit has its criterion: commit the record first")
@@ -144,7 +142,7 @@ def of_claim(package: Package, claim: str) -> list[str]:
     if package.checkout is None or not (package.checkout / ".git").exists():
         return []
     history = History(package)
-    fixed = history.fixed(claim, one_form(package.record.claims[claim].accept))
+    fixed = history.fixed(claim, one_form(package.claims[claim].accept))
     commits = history.results.get(claim, [])
     found = [f"criterion since {history.date(fixed)} ({fixed[:9]})"] if fixed else []
     return [*found, *([f"first result {history.date(commits[-1])} ({commits[-1][:9]})"] if commits else [])]

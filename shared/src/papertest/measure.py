@@ -78,20 +78,20 @@ class Measurer:
         self.sources = Sources(self.package)
 
     def device_of(self, claim: str) -> str:
-        return self.device or self.package.record.claims[claim].needs or "cpu"
+        return self.device or self.package.claims[claim].needs or "cpu"
 
     def lacks(self, claim: str) -> str | None:
         """Why this machine cannot run the claim, None where it can."""
-        needs = self.package.record.claims[claim].needs
+        needs = self.package.claims[claim].needs
         if needs is None:
             return None
-        cost = self.package.record.claims[claim].cost
+        cost = self.package.claims[claim].cost
         if self.device_of(claim) != needs:
             return f"needs {needs.upper()}, and --device says {self.device}; costs {cost}"
         return None if has_cuda() else f"no CUDA device here; costs {cost}"
 
     def seeds(self, claim: str) -> list[int]:
-        runs = 1 if self.quick else self.package.record.claims[claim].runs
+        runs = 1 if self.quick else self.package.claims[claim].runs
         return list(range(self.seed, self.seed + runs))
 
     def kept(self, claim: str, seed: int) -> Sample | None:
@@ -130,7 +130,7 @@ class Measurer:
                 return (
                     f"{library} was {sample.versions.get(library, 'not there')}, and is {here.get(library, 'not')} here"
                 )
-        timed = self.package.record.claims[sample.claim].tier == "speed"
+        timed = self.package.claims[sample.claim].tier == "speed"
         if timed and sample.machine != (machine_here := machine(sample.device)):
             return f"a time counts on its own machine, {sample.machine}, and this is {machine_here}"
         return None
@@ -186,8 +186,8 @@ class Measurer:
 
     def _run(self, claim: str, seed: int, device: str, mark: str) -> Sample:
         shared: dict[str, float] = {}
-        reports = self.package.record.claims[claim].reports
-        reported = {i: self.package.record.reported[i] for i in reports}
+        entries = self.package.record_of(claim).reported
+        reported = {i: entries[i] for i in self.package.claims[claim].reports}
         run = Run(seed, device, self.quick, reported, self.screen.track, self._sharing(shared))
         try:
             function = self.sources.function(claim)
@@ -195,7 +195,7 @@ class Measurer:
             self._nested, start = 0.0, time.perf_counter()
             measured = function(run)
             seconds = time.perf_counter() - start - self._nested
-            if isinstance(measured, Timed) != (self.package.record.claims[claim].tier == "speed"):
+            if isinstance(measured, Timed) != (self.package.claims[claim].tier == "speed"):
                 raise TypeError("a claim of tier speed, and only such a one, gives papertest.Timed")
             value, rounds, null, details = self._values(measured)
             files.checksum([value, rounds, null, details])  # TypeError where it is not JSON, such as an array

@@ -47,15 +47,24 @@ class Mutations:
 
     @property
     def record(self) -> Record:
+        """The record of a package with one paper."""
         return self.package.record
 
     def tier(self, *tiers: str) -> list[str]:
-        """The claims of these tiers, in the record's order."""
-        return [i for i, claim in self.record.claims.items() if claim.tier in tiers]
+        """The claims of these tiers, in the records' order."""
+        return [i for i, claim in self.package.claims.items() if claim.tier in tiers]
 
     def transcribed(self, name: str, value: Any = None, *, columns: Any = None, **rows: Any) -> dict[str, Reported]:
-        """`reported` for a misread paper: [reported.<name>] with another value or columns, or some rows replaced."""
-        entry = self.record.reported[name]
+        """`reported` for a misread paper: [reported.<name>] with another value or columns, or some rows replaced.
+
+        `name` is the id, and `alibi/<id>` where several records of the package have it.
+        """
+        paper, _, name = name.rpartition("/")
+        entries = [r.reported[name] for i, r in self.package.papers.items() if name in r.reported and paper in ("", i)]
+        if len(entries) != 1:
+            raise ValueError(f"{len(entries)} of the records {', '.join(self.package.papers)} have a [reported.{name}]"
+                             f"{f' and are called {paper}' * bool(paper)}: name one that is there")  # fmt: skip
+        entry = entries[0]
         changed: dict[str, Any] = {} if columns is None else {"columns": columns}
         if rows:
             assert isinstance(entry.value, dict)
@@ -81,7 +90,8 @@ class Mutations:
         reported: entries that stand in for those of the record
         share: what `run.shared` does, in place of running the function from the seed; its run has no `reported`
         """
-        entries = {i: self.record.reported[i] for i in self.record.claims[claim].reports} | dict(reported or {})
+        stated = self.package.record_of(claim).reported
+        entries = {i: stated[i] for i in self.package.claims[claim].reports} | dict(reported or {})
         sharing = share or _from_the_seed
 
         def shared(run: Run, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -106,8 +116,9 @@ class Mutations:
         Criteria that compare with the paper compare with `reported` where that has what they compare with.
         """
         measured = self.measure(claim, seed=seed, quick=quick, reported=reported, share=share)
-        entry = self.record.claims[claim]
-        misread = self.record.model_copy(update={"reported": self.record.reported | dict(reported or {})})
+        record = self.package.record_of(claim)
+        entry = record.claims[claim]
+        misread = record.model_copy(update={"reported": record.reported | dict(reported or {})})
         samples = measured.rounds if isinstance(measured, Timed) else [measured.value]
         return judge(entry.accept, misread.paper_value(claim), files.finite(list(samples)), entry.scales).verdict
 

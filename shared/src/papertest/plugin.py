@@ -96,11 +96,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _exact_claims(package: Package) -> Iterator[tuple[str, Any]]:
-    return ((i, ExactClaim(package, i)) for i, c in package.record.claims.items() if c.tier in ("exact", "printed"))
+    return ((i, ExactClaim(package, i)) for i, c in package.claims.items() if c.tier in ("exact", "printed"))
 
 
 def _paper_claims(package: Package) -> Iterator[tuple[str, Any]]:
-    return ((i, i) for i, c in package.record.claims.items() if c.tier == "paper")
+    return ((i, i) for i, c in package.claims.items() if c.tier == "paper")
 
 
 def _figure_names(package: Package) -> Iterator[tuple[str, Any]]:
@@ -156,5 +156,5 @@ def package(request: pytest.FixtureRequest) -> Package:
 
 @pytest.fixture
 def record(package: Package) -> Record:
-    """The record of the package that the test's file belongs to."""
+    """The record of the package that the test's file belongs to, which has one."""
     return package.record

@@ -1,10 +1,11 @@
-"""Records: `papers/<slug>.toml`, what a paper reports and what would count as reproducing it."""
+"""Records: `papers/<name>.toml`, what a paper reports and what would count as reproducing it."""
 
 from __future__ import annotations
 
 import difflib
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -190,7 +191,40 @@ class Record(_Table):
 
 def load(path: Path, name: str = "") -> Record:
     """Read and validate a record; RecordError names file, table and key in one line."""
-    name = name or f"papers/{path.name}"
+    return together({name or f"papers/{path.name}": path})[0]
+
+
+def together(files: Mapping[str, Path]) -> list[Record]:
+    """The records of one package, in this order, from their files by the name that messages call them.
+
+    Ids and titles of claims are unique over all of them, and a claim's controls may be those of another record.
+    RecordError as in `load`; of what two records share it names both.
+    """
+    found = {name: _read(path, name) for name, path in files.items()}
+    claims: dict[str, Claim] = {}
+    owners: dict[str, str] = {}  # claim -> the name of its record
+    titles: dict[str, str] = {}
+    for name, record in found.items():
+        for i, claim in record.claims.items():
+            if i in owners:
+                raise RecordError(f"{name}: [claims.{i}]: {owners[i]} has a claim of this id too, and one package "
+                                  "has each id once")  # fmt: skip
+            claims[i], owners[i] = claim, name
+            for title in (claim.title, claim.title_zh):
+                if title in titles:
+                    other = titles[title]
+                    of = "" if owners[other] == name else f" of {owners[other]}"
+                    raise RecordError(f"{name}: [claims.{i}] title: [claims.{other}]{of} has the same")
+                titles[title] = i
+    for name, record in found.items():
+        for i, claim in record.claims.items():
+            if problem := _problem(record, i, claim) or _uncontrolled(claims, i):
+                raise RecordError(f"{name}: [claims.{i}] {problem}")
+    return list(found.values())
+
+
+def _read(path: Path, name: str) -> Record:
+    """One record, each of its tables right by itself."""
     try:
         raw = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -205,14 +239,6 @@ def load(path: Path, name: str = "") -> Record:
         for i in ids:
             if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", i):
                 raise RecordError(f"{name}: [{table}.{i}]: an id is lower-case words joined by '-'")
-    titles: dict[str, str] = {}
-    for i, claim in record.claims.items():
-        for title in (claim.title, claim.title_zh):
-            if title in titles:
-                raise RecordError(f"{name}: [claims.{i}] title: [claims.{titles[title]}] has the same")
-            titles[title] = i
-        if problem := _problem(record, i, claim):
-            raise RecordError(f"{name}: [claims.{i}] {problem}")
     return record
 
 
@@ -239,17 +265,22 @@ def _problem(record: Record, i: str, claim: Claim) -> str | None:
         lacking = [n for n, c in accept.items() if c.kind in acceptance.COMPARES and n not in parts]
         if lacking:
             return f"paper: lacks the part `{lacking[0]}`, which `accept` compares with it"
-    for control in claim.controls:
-        if control not in record.claims:
-            return f"controls: there is no [claims.{control}]{nearest(control, record.claims)}"
-    todo, seen = list(claim.controls), set[str]()
+    return None
+
+
+def _uncontrolled(claims: Mapping[str, Claim], i: str) -> str | None:
+    """What is wrong with a claim's controls among the claims of its package: `controls: what`."""
+    for control in claims[i].controls:
+        if control not in claims:
+            return f"controls: there is no [claims.{control}]{nearest(control, claims)}"
+    todo, seen = list(claims[i].controls), set[str]()
     while todo:  # a claim that is its own control, directly or round a corner
         control = todo.pop()
         if control == i:
             return f"controls: `{i}` would be its own control"
-        if control in record.claims and control not in seen:
+        if control in claims and control not in seen:
             seen.add(control)
-            todo += record.claims[control].controls
+            todo += claims[control].controls
     return None
 
 

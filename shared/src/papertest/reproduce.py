@@ -70,6 +70,9 @@ def run(slug: str) -> None:
         ] = None,
         only: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this claim (repeatable).")] = None,
         tier: Annotated[Tier | None, typer.Option(help="Only the claims of this tier.")] = None,
+        paper: Annotated[
+            str | None, typer.Option(metavar="NAME", help="Of a package with several papers, only this one's claims.")
+        ] = None,
         minutes: Annotated[
             float, typer.Option(help="About how long to measure: one seed per trend claim, as many as fit.", min=0)
         ] = 10,
@@ -94,7 +97,7 @@ def run(slug: str) -> None:
             if show is not None:
                 _show(terminal, package, show, as_json)
                 return
-            chosen = _choose(package, only or [], tier)
+            chosen = _choose(package, only or [], tier, paper)
             if record and (quick or seed != 0):
                 raise Problem("--record takes full runs from seed 0: drop --quick and --seed")
             if record and package.results is None:
@@ -121,12 +124,17 @@ def run(slug: str) -> None:
     app(prog_name="reproduce")
 
 
-def _choose(package: Package, only: list[str], tier: Tier | None) -> list[str]:
-    claims = package.record.claims
+def _choose(package: Package, only: list[str], tier: Tier | None, paper: str | None) -> list[str]:
+    claims = package.claims
+    if paper is not None and paper not in package.papers:
+        raise Problem(f"--paper {paper}: there is no such paper{records.nearest(paper, package.papers)}")
     for name in only:
         if name not in claims:
             raise Problem(f"--only {name}: there is no such claim{records.nearest(name, claims)}")
-    chosen = [i for i, c in claims.items() if (not only or i in only) and (tier is None or c.tier == tier)]
+    chosen = [i for i in claims if (not only or i in only) and (paper is None or package.paper_of(i) == paper)]
+    if not chosen:
+        raise Problem(f"none of the chosen claims is of the paper {paper}")
+    chosen = [i for i in chosen if tier is None or claims[i].tier == tier]
     if not chosen:
         raise Problem(f"none of the chosen claims is of tier {tier}")
     return sorted(chosen, key=lambda i: TIERS.index(claims[i].tier))
@@ -136,19 +144,19 @@ def _list(terminal: Terminal, package: Package, chosen: list[str], as_json: bool
     if not as_json:
         terminal.claims(package, chosen)
         return
-    claims = package.record.claims
+    claims = package.claims
     _print_json(
         [
-            {"id": i, "tier": claims[i].tier, "by": claims[i].by, "title": claims[i].title,
-             "where": package.record.where(i), "what": claims[i].what}
+            {"id": i, "record": package.paper_of(i), "tier": claims[i].tier, "by": claims[i].by,
+             "title": claims[i].title, "where": package.record_of(i).where(i), "what": claims[i].what}
             for i in chosen
         ]
     )  # fmt: skip
 
 
 def _show(terminal: Terminal, package: Package, claim: str, as_json: bool) -> None:
-    if claim not in package.record.claims:
-        raise Problem(f"--show {claim}: there is no such claim{records.nearest(claim, package.record.claims)}")
+    if claim not in package.claims:
+        raise Problem(f"--show {claim}: there is no such claim{records.nearest(claim, package.claims)}")
     known = store.recorded(package, terminal.say)
     measurer = Measurer(package, terminal)
     try:
@@ -160,7 +168,7 @@ def _show(terminal: Terminal, package: Package, claim: str, as_json: bool) -> No
         here = store.not_run(package, claim, measurer.lacks(claim) or "neither recorded nor measured here", "")
     if as_json:
         how = "measured" if here is not None and here.samples else "recorded" if claim in known else "not run"
-        _print_json([_object(Line(claim, how, here, known.get(claim)))])
+        _print_json([_object(package, Line(claim, how, here, known.get(claim)))])
         return
     terminal.claim(package, claim, known.get(claim), here)
 
@@ -190,7 +198,7 @@ class _Reproduction:
         """Measure, print, and give the exit code."""
         package, measurer = self.package, self.measurer
         if missing := [i for i in chosen if i not in measurer.sources.claims]:
-            raise Problem(f"papers/{package.slug}.toml: [claims.{missing[0]}] is measured nowhere: "
+            raise Problem(f"{package.called(missing[0])}: [claims.{missing[0]}] is measured nowhere: "
                           f'no @claim("{missing[0]}") in {package.module}.reproduce')  # fmt: skip
         if self.options.fresh:
             for claim in chosen:
@@ -226,7 +234,7 @@ class _Reproduction:
                               "the same command goes on from there")  # fmt: skip
             return 130
         if self.options.as_json:
-            _print_json([_object(line) for line in lines.values()])
+            _print_json([_object(package, line) for line in lines.values()])
         else:
             self.terminal.verdicts(package, list(lines.values()), measurer.quick)
             if not self.options.record and not measurer.quick:
@@ -240,12 +248,12 @@ class _Reproduction:
 
     def _whole(self, claim: str) -> bool:
         """Whether a claim is measured whatever the time: what is computed, and all with --full."""
-        return self.options.full or self.package.record.claims[claim].tier in COMPUTED
+        return self.options.full or self.package.claims[claim].tier in COMPUTED
 
     def _seeds(self, claim: str) -> list[int]:
         """The seeds to measure: all that the claim has with --full, else the first."""
         seeds = self.measurer.seeds(claim)
-        spot = not self.options.full and self.package.record.claims[claim].tier in SEEDED
+        spot = not self.options.full and self.package.claims[claim].tier in SEEDED
         return seeds[:1] if spot else seeds
 
     def _plan(self, chosen: list[str]) -> tuple[dict[str, float], set[str]]:
@@ -297,7 +305,7 @@ class _Reproduction:
 
     def _judge_again(self, lines: dict[str, Line], verdicts: dict[str, str]) -> None:
         """With the verdicts of all claims: a control may have been measured after what it controls."""
-        claims = self.package.record.claims
+        claims = self.package.claims
         todo = [i for i, line in lines.items() if line.how == "measured" and claims[i].controls]
         for _ in todo:  # as often as a chain of controls may be long
             for i in todo:
@@ -329,11 +337,11 @@ def rejudge(measurer: Measurer, terminal: Terminal) -> None:
     A claim that has no samples and cannot run here is written as not run.
     """
     package = measurer.package
-    for _ in package.record.claims:  # a control's verdict may have changed what it controls, and so on
+    for _ in package.claims:  # a control's verdict may have changed what it controls, and so on
         changed = False
         known = store.recorded(package, terminal.say)
         verdicts = {i: result.verdict for i, result in known.items()}
-        for claim in package.record.claims:
+        for claim in package.claims:
             result = known.get(claim)
             lacks = measurer.lacks(claim)
             if result is not None and result.samples:
@@ -360,7 +368,7 @@ def _agrees(package: Package, claim: str, here: Result, known: Result | None) ->
     """
     if known is None or len(known.samples) < 2:
         return None
-    scales = package.record.claims[claim].scales
+    scales = package.claims[claim].scales
     tabled = [leaves(sample["value"]) for sample in known.samples]
     for part, row in leaves(here.samples[0]["value"]).items():
         for i, x in enumerate(row):
@@ -372,12 +380,13 @@ def _agrees(package: Package, claim: str, here: Result, known: Result | None) ->
     return True
 
 
-def _object(line: Line) -> dict[str, Any]:
+def _object(package: Package, line: Line) -> dict[str, Any]:
     here, known = line.here, line.known
     result = line.result
     assert result is not None
     return {
         "id": line.claim,
+        "record": package.paper_of(line.claim),
         "tier": result.tier,
         "by": result.by,
         "title": result.title,

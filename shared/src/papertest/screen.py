@@ -103,24 +103,24 @@ class Terminal:
         yield from self.bars.track(items, total=total, description=f"  {what}")
 
     def claims(self, package: Package, chosen: list[str]) -> None:
-        """What `--list` prints: the paper and its claims, nothing measured."""
-        self._title(package)
+        """What `--list` prints: the papers and their claims, nothing measured."""
+        self._titles(package, chosen)
         ids = max(map(len, chosen))
-        for section, claims in _sections(package, chosen):
-            self.line(section, "bold")
+        for (section, paper), claims in _sections(package, chosen):
+            self._heading(section, paper)
             for i in claims:
-                self.line(f"  {i:{ids}}{' ' * GAP}{package.record.claims[i].title}")
+                self.line(f"  {i:{ids}}{' ' * GAP}{package.claims[i].title}")
 
     def verdicts(self, package: Package, lines: Sequence[Line], quick: bool) -> None:
-        """One line per claim by tier, then what came out in all."""
-        self._title(package, " · quick: fewer steps, one seed, not a verdict" if quick else "")
+        """One line per claim by tier, and by paper where there are several, then what came out in all."""
+        by_claim = {line.claim: line for line in lines}
+        self._titles(package, by_claim, " · quick: fewer steps, one seed, not a verdict" if quick else "")
         cells = {line.claim: self._cells(package, line) for line in lines}
         widths = self._widths(list(cells.values()))
-        by_claim = {line.claim: line for line in lines}
         head = Text("   ").append(_columns(("claim", "ours", "paper", "where"), widths), "dim")
         self.out.print(head, no_wrap=True, overflow="crop", soft_wrap=True)
-        for section, claims in _sections(package, list(by_claim)):
-            self.line(section, "bold")
+        for (section, paper), claims in _sections(package, list(by_claim)):
+            self._heading(section, paper)
             for i in claims:
                 verdict = by_claim[i].verdict
                 text = Text(f" {words.MARKS[verdict]} ", COLOURS[verdict]).append(_columns(cells[i], widths), "default")
@@ -136,13 +136,14 @@ class Terminal:
 
     def claim(self, package: Package, i: str, known: Result | None, kept: Result | None) -> None:
         """All about one claim: what it says, its criterion and reason, every sample, its history."""
-        entry = package.record.claims[i]
-        self._title(package)
+        record = package.record_of(i)
+        entry = record.claims[i]
+        self._titles(package, [i])
         self.line(f"{i}: {entry.title}", "bold")
         self._wrapped("", entry.what)
         self.line("")
-        fields = {"tier": words.TIERS["en"][words.section(entry.tier, entry.by)], "where": package.record.where(i)}
-        computed = package.record.computed(i)
+        fields = {"tier": words.TIERS["en"][words.section(entry.tier, entry.by)], "where": record.where(i)}
+        computed = record.computed(i)
         if computed is not None:
             several = computed if isinstance(computed, dict) else {"": computed}
             fields["the paper"] = "; ".join(f"{part} {_sum(found)}".strip() for part, found in several.items())
@@ -182,9 +183,21 @@ class Terminal:
         if result.null is not None:
             self._wrapped(" " * 12, f"the same side twice: {result.null:.3f}")
 
-    def _title(self, package: Package, more: str = "") -> None:
-        cite = package.record.paper
-        self.line(f"{cite.title} ({cite.year}{f', arXiv {cite.arxiv}' if cite.arxiv else ''}){more}", "bold")
+    def _titles(self, package: Package, claims: Iterable[str], more: str = "") -> None:
+        """The papers of these claims, each with its short name where the package has several."""
+        shown = {package.paper_of(i) for i in claims}
+        for name, record in package.papers.items():
+            if name in shown or len(package.papers) == 1:
+                cite, short = record.paper, f"{name}: " if len(package.papers) > 1 else ""
+                arxiv = f", arXiv {cite.arxiv}" if cite.arxiv else ""
+                self.line(f"{short}{cite.title} ({cite.year}{arxiv}){more}", "bold")
+
+    def _heading(self, section: str, paper: str) -> None:
+        """The line above claims of one tier, and of one paper where the package has several."""
+        if section:
+            self.line(section, "bold")
+        if paper:
+            self.line(f" {paper}", "dim")
 
     def line(self, text: str, style: str = "") -> None:
         self.out.print(text, style=style, markup=False, soft_wrap=True)
@@ -209,8 +222,8 @@ class Terminal:
             ours = {True: "≈", False: "≠", None: ""}[line.agrees] + value
         elif line.how == "recorded" and shown is not None and shown.samples:
             ours = f"({ours})"
-        place = words.place_short(package.record.where(line.claim))
-        return package.record.claims[line.claim].title, ours, paper, f"costs {_time(line.cost)}" if line.cost else place
+        place = words.place_short(package.record_of(line.claim).where(line.claim))
+        return package.claims[line.claim].title, ours, paper, f"costs {_time(line.cost)}" if line.cost else place
 
     def _widths(self, rows: list[tuple[str, str, str, str]]) -> list[int]:
         """Columns as wide as their longest cell; where that is too wide, the place gives way, and then the title."""
@@ -256,14 +269,17 @@ def notes(lines: Sequence[Line]) -> list[str]:
     return found
 
 
-def _sections(package: Package, chosen: list[str]) -> list[tuple[str, list[str]]]:
-    found: list[tuple[str, list[str]]] = []
+def _sections(package: Package, chosen: list[str]) -> list[tuple[tuple[str, str], list[str]]]:
+    """((tier, paper), claims): the tier is "" where it goes on, and the paper where the package has one."""
+    found: list[tuple[tuple[str, str], list[str]]] = []
     for section in (*tables.SECTIONS, "printed"):
-        claims = [
-            i for i in chosen if words.section(package.record.claims[i].tier, package.record.claims[i].by) == section
-        ]
-        if claims:
-            found.append((words.TIERS["en"][section], claims))
+        tier = words.TIERS["en"][section]
+        for name, record in package.papers.items():
+            own = {i: record.claims[i] for i in chosen if i in record.claims}
+            claims = [i for i, c in own.items() if words.section(c.tier, c.by) == section]
+            if claims:
+                found.append(((tier, name if len(package.papers) > 1 else ""), claims))
+                tier = ""
     return found
 
 

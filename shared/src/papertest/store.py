@@ -190,12 +190,12 @@ def verdict(package: Package, claim: str, samples: Sequence[Kept], verdicts: Map
 
     Raises ValueError where the measured value has not the shape that the record states.
     """
-    entry = package.record.claims[claim]
+    entry = package.claims[claim]
     values: list[Value] = [sample.value for sample in samples]
     null = None
     if entry.tier == "speed":
         values, null = rounds_of(samples)
-    judgement = judge(entry.accept, package.record.paper_value(claim), values, entry.scales)
+    judgement = judge(entry.accept, package.record_of(claim).paper_value(claim), values, entry.scales)
     failed = next((c for c in entry.controls if verdicts.get(c, "not run") != "reproduced"), None)
     if failed is not None:
         why = f"its control {failed} is {verdicts.get(failed, 'not run')}"
@@ -255,7 +255,7 @@ def not_run(package: Package, claim: str, why: str, fingerprint: str) -> Result:
 
 def _entry(package: Package, claim: str) -> dict[str, Any]:
     """What a result repeats of the record; ci/check holds that it is still so."""
-    record = package.record
+    record = package.record_of(claim)
     entry = record.claims[claim]
     criteria: Accept = entry.accept
     accept = ", ".join(f"{k}: {c}" for k, c in criteria.items()) if isinstance(criteria, dict) else str(criteria)
@@ -282,7 +282,7 @@ def recorded(package: Package, warn: Callable[[str], None]) -> dict[str, Result]
     found: dict[str, Result] = {}
     if package.results is None:
         return found
-    for claim in package.record.claims:
+    for claim in package.claims:
         path = package.results / f"{claim}.json"
         try:
             found[claim] = Result.model_validate(files.read_json(path))

@@ -28,11 +28,11 @@ class TestClaims:
         exact_claim.hold()
 
     def test_every_claim_of_the_record_is_measured_and_no_other(self, package: Package) -> None:
-        assert set(Sources(package).claims) == set(package.record.claims)
+        assert set(Sources(package).claims) == set(package.claims)
 
     def test_every_result_is_committed_and_no_other(self, package: Package) -> None:
         assert package.results is not None
-        assert {p.name for p in package.results.iterdir()} == {f"{claim}.json" for claim in package.record.claims}
+        assert {p.name for p in package.results.iterdir()} == {f"{claim}.json" for claim in package.claims}
 
     def test_every_figure_is_committed_and_no_other(self, package: Package) -> None:
         assert package.figures is not None
@@ -41,7 +41,7 @@ class TestClaims:
 
     def test_a_figure_shows_claims_of_the_record(self, figure_name: str, package: Package) -> None:
         _, claims = Sources(package).figures[figure_name]
-        assert set(claims) <= set(package.record.claims)
+        assert set(claims) <= set(package.claims)
 
     @pytest.mark.filterwarnings("error")
     def test_a_figure_draws_from_the_committed_results(self, figure_name: str, package: Package) -> None:
@@ -71,7 +71,7 @@ class TestClaims:
         self, paper_claim: str, package: Package, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.setattr(measure, "has_cuda", lambda: False)
-        entry = package.record.claims[paper_claim]
+        entry = package.claims[paper_claim]
         result = Measurer(package, Silent(), state=tmp_path).measure(paper_claim, {})
         assert entry.cost is not None and entry.cost in result.why
         assert result.verdict == "not run"

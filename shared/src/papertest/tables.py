@@ -13,7 +13,7 @@ from typing import Any
 from papertest import files, store, words
 from papertest.accept import Accept, leaves
 from papertest.package import Package
-from papertest.records import Claim
+from papertest.records import Claim, Record
 from papertest.store import Result
 from papertest.words import number
 
@@ -108,7 +108,8 @@ def verdict(result: Result, language: str) -> str:
 
 def where(package: Package, claim: str, language: str) -> str:
     """The places in the paper: all of up to three, else two and how many more."""
-    entries = [package.record.reported[i] for i in package.record.claims[claim].reports]
+    record = package.record_of(claim)
+    entries = [record.reported[i] for i in record.claims[claim].reports]
     english = language == "en"
     stop = "; " if english else "；"
     told = [entry.where if english else entry.where_zh or words.place_zh(entry.where) for entry in entries]
@@ -120,27 +121,48 @@ def where(package: Package, claim: str, language: str) -> str:
 
 
 def writeup(package: Package, results: dict[str, Result], language: str) -> str:
-    """The table of a write-up: five columns by tier, then a folded list of sentences, criteria and reasons."""
+    """The tables of a write-up, for each paper under its title where there are several: five columns by tier, then a
+    folded list of sentences, criteria and reasons."""
     lines: list[str] = []
-    for section in SECTIONS:
-        claims = [
-            i for i, c in package.record.claims.items() if words.section(c.tier, c.by) == section and i in results
-        ]
-        if claims:
-            lines += [f"**{words.TIERS[language][section]}**", "", *_rows(package, results, claims, language), ""]
-    shown = [i for i, c in package.record.claims.items() if c.tier != "printed" and i in results]
-    summary = {"en": "What each claim says, its criterion, all its parts, and the reason for the criterion",
-               "zh": "每条论断的完整表述、判据、全部分项与判据的理由"}[language]  # fmt: skip
-    lines += _details(package, results, shown, summary, language)
+    for record in package.papers.values():
+        lines += [*_title(package, record), *_tables(package, record, results, language)]
+    shown = [i for i, c in package.claims.items() if c.tier != "printed" and i in results]
     machines = sorted({words.machine(m, language) for i in shown for m in results[i].machines})
     versions = sorted({s["versions"]["torch"] for i in shown for s in results[i].samples if "torch" in s["versions"]})
     on, gap, stop = {"en": ("Measured on ", "; ", "."), "zh": ("测量环境：", "；", "。")}[language]
     return "\n".join(lines) + f"\n{on}{gap.join([*machines, *(f'torch {v}' for v in versions)])}{stop}\n"
 
 
+def _title(package: Package, record: Record) -> list[str]:
+    """The heading of a paper in a write-up of several."""
+    cite = record.paper
+    return [f"### [{cite.title}]({cite.link}) ({cite.year})", ""] if len(package.papers) > 1 else []
+
+
+def _tables(package: Package, record: Record, results: dict[str, Result], language: str) -> list[str]:
+    """One paper's claims by tier, and all about them."""
+    lines: list[str] = []
+    for section in SECTIONS:
+        claims = [i for i, c in record.claims.items() if words.section(c.tier, c.by) == section and i in results]
+        if claims:
+            lines += [f"**{words.TIERS[language][section]}**", "", *_rows(package, results, claims, language), ""]
+    shown = [i for i, c in record.claims.items() if c.tier != "printed" and i in results]
+    summary = {"en": "What each claim says, its criterion, all its parts, and the reason for the criterion",
+               "zh": "每条论断的完整表述、判据、全部分项与判据的理由"}[language]  # fmt: skip
+    return lines + _details(package, results, shown, summary, language)
+
+
 def errata(package: Package, results: dict[str, Result], language: str) -> str:
-    """The printed sums, those that do not add up first."""
-    claims = [i for i, c in package.record.claims.items() if c.tier == "printed" and i in results]
+    """The printed sums, those that do not add up first, for each paper under its title where there are several."""
+    told = [
+        "\n".join([*_title(package, record), _sums(package, record, results, language)])
+        for record in package.papers.values()
+    ]
+    return "\n".join(told)
+
+
+def _sums(package: Package, record: Record, results: dict[str, Result], language: str) -> str:
+    claims = [i for i, c in record.claims.items() if c.tier == "printed" and i in results]
     claims.sort(key=lambda i: results[i].verdict == "reproduced")
     if not claims:
         return {"en": "None of this paper's sums is checked.\n", "zh": "本文没有核算过的数字。\n"}[language]
@@ -152,7 +174,7 @@ def errata(package: Package, results: dict[str, Result], language: str) -> str:
 def _rows(package: Package, results: dict[str, Result], claims: list[str], language: str) -> list[str]:
     lines = [f"| {' | '.join(HEADS[language])} |", "|---" * len(HEADS[language]) + "|"]
     for i in claims:
-        entry, result = package.record.claims[i], results[i]
+        entry, result = package.claims[i], results[i]
         title = entry.title if language == "en" else entry.title_zh
         earlier = entry.earlier if language == "en" else entry.earlier_zh
         if earlier and entry.tier == "trend":
@@ -169,7 +191,7 @@ def _details(package: Package, results: dict[str, Result], claims: list[str], su
     stop, colon, gap = (". ", ": ", "; ") if english else ("。", "：", "；")
     reason, before = ("Reason", "Earlier") if english else ("理由", "此前")
     for i in claims:
-        entry, result = package.record.claims[i], results[i]
+        entry, result = package.claims[i], results[i]
         title, what, why, earlier = (
             (entry.title, entry.what, entry.why, entry.earlier)
             if english
@@ -185,7 +207,7 @@ def _details(package: Package, results: dict[str, Result], claims: list[str], su
 
 def parts(package: Package, claim: str, result: Result, language: str) -> list[str]:
     """Every part with its criterion, ours and the paper's: `speed ≥ 1.2: 1.83 [1.73, 1.93]`."""
-    accept: Accept = package.record.claims[claim].accept
+    accept: Accept = package.claims[claim].accept
     targets = leaves(result.paper) if result.paper is not None else {}
     criteria = (
         accept if isinstance(accept, dict) else dict.fromkeys(leaves(result.value) if result.samples else [""], accept)
@@ -204,18 +226,19 @@ def parts(package: Package, claim: str, result: Result, language: str) -> list[s
 
 
 def scoreboard(packages: list[Package], language: str) -> str:
-    """The scoreboard in Markdown: one row per paper."""
+    """The scoreboard in Markdown: one row per paper, some of them of one package."""
     heads, of = SCORES[language], {"en": " of ", "zh": " / "}[language]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for package in packages:
-        results = store.recorded(package, warn=lambda _: None).values()
+    for package, record in [(each, record) for each in packages for record in each.papers.values()]:
+        recorded = store.recorded(package, warn=lambda _: None)
+        results = [result for claim, result in recorded.items() if claim in record.claims]
         scored = [r for r in results if r.tier != "printed" and r.by is None]
         counts = [str(sum(r.verdict == v for r in scored)) for v in words.MARKS]
         held = [
             f"{sum(r.verdict == 'reproduced' for r in group)}{of}{len(group)}" if group else "–"
             for group in ([r for r in results if r.tier == "printed"], [r for r in results if r.by == "us"])
         ]
-        cite = package.record.paper
+        cite = record.paper
         name = "README.md" if language == "en" else "README.zh-CN.md"
         title = f"[`{package.slug}`](packages/{package.slug}/{name}): [{cite.title}]({cite.link}) ({cite.year})"
         lines.append(f"| {' | '.join([title, *counts, *held])} |")
@@ -239,11 +262,11 @@ def generated(package: Package, results: dict[str, Result]) -> dict[Path, str]:
 
 
 def siblings(package: Package) -> list[Package]:
-    """All packages of the checkout that have a record, in order of their slugs."""
+    """All packages of the checkout whose records are there, in order of their slugs."""
     assert package.checkout is not None
     codes = sorted(package.checkout.glob("packages/*/src/*/__init__.py"))
     found = [Package.at(path.parent) for path in codes]
-    return [p for p in found if (package.checkout / "papers" / f"{p.slug}.toml").exists()]
+    return [p for p in found if all(path.exists() for path in p.record_files.values())]
 
 
 def write(package: Package, results: dict[str, Result]) -> None:
