@@ -65,22 +65,22 @@ def name(member: Member) -> str:
 
 
 def built(root: Path, member: Member, target: Path) -> list[str]:
-    """Whether a wheel can be built with nothing from the workspace, and carries its own record and no other."""
+    """Whether a wheel can be built with nothing from the workspace, and carries its own records and no other."""
     place = target / name(member)
     done = run([UV, "build", "--quiet", "--wheel", "--no-sources", "--out-dir", place, member.home], target)
     if done.returncode:
         return [f"{name(member)} builds no wheel: see its [build-system]{tail(done)}"]
     (wheel,) = place.glob("*.whl")
-    record = root / "papers" / f"{member.slug}.toml"
-    wanted = {f"{member.module}/record.toml": record.read_bytes()} if record.exists() else {}
+    wanted = {place: path.read_bytes() for place, path in member.records.items() if path.exists()}
     with zipfile.ZipFile(wheel) as content:
         carried = {file: content.read(file) for file in content.namelist() if file.endswith(".toml")}
     if carried == wanted:
         return []
     if not wanted:
         return [f"the wheel of {name(member)} carries {', '.join(carried)}: records belong to the papers' packages"]
-    return [f"the wheel of {name(member)} must carry its record, and no other TOML file, as {', '.join(wanted)}; it "
-            f"carries {', '.join(carried) or 'none'}: see force-include in {member.slug}/pyproject.toml"]  # fmt: skip
+    return [f"the wheel of {name(member)} must carry its record{'s' * (len(wanted) > 1)}, and no other TOML file, as "
+            f"{', '.join(wanted)}; it carries {', '.join(carried) or 'none'}: see force-include in "
+            f"{member.slug}/pyproject.toml"]  # fmt: skip
 
 
 def listed(root: Path, members: list[Member], python: Path, install: list[str | Path]) -> list[str]:
@@ -93,16 +93,16 @@ def listed(root: Path, members: list[Member], python: Path, install: list[str | 
 
 
 def lists(root: Path, member: Member, python: Path) -> list[str]:
-    """Whether an installed package lists the claims of its own record.
+    """Whether an installed package lists the claims of its own records.
 
     The last package installed owns the script `reproduce`, so that this calls what the script would call.
     """
-    record = read_toml(root / "papers" / f"{member.slug}.toml")
+    claims = {claim for path in member.records.values() for claim in read_toml(path)["claims"]}
     code = f"import sys; from {member.module}.reproduce import main; sys.argv[1:] = ['--list', '--json']; main()"
     with tempfile.TemporaryDirectory() as elsewhere:
         done = run([python, "-I", "-c", code], Path(elsewhere))
     try:
-        other = set(record["claims"]) ^ {claim["id"] for claim in json.loads(done.stdout)}
+        other = claims ^ {claim["id"] for claim in json.loads(done.stdout)}
     except (ValueError, KeyError, TypeError):
         return [f"`reproduce --list` of {member.slug} fails outside of a checkout:{tail(done)}"]
     if other:
@@ -128,8 +128,10 @@ def from_git(root: Path, members: list[Member], python: Path, install: list[str 
         where = f"from importlib.util import find_spec; print(find_spec('{member.module}').origin)"
         with tempfile.TemporaryDirectory() as elsewhere:
             done = run([python, "-I", "-c", where], Path(elsewhere))
-        if done.returncode or not Path(done.stdout.strip()).with_name("record.toml").exists():
-            found.append(f"{name(member)}, installed from Git, lacks its record.toml:{tail(done)}")
+        beside = Path(done.stdout.strip()).parents[1] if not done.returncode else None
+        lacking = [place for place in member.records if beside is None or not (beside / place).exists()]
+        if lacking:
+            found.append(f"{name(member)}, installed from Git, lacks its {lacking[0]}:{tail(done)}")
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,20 @@ class Member:
     @property
     def module(self) -> str:
         return self.slug.replace("-", "_")
+
+    @property
+    def records(self) -> dict[str, Path]:
+        """The records that the wheel carries, in the package's order: their places in it, and the checkout's files.
+
+        Where the pyproject names none, that is `papers/<slug>.toml`.
+        """
+        table: Any = self.pyproject
+        for key in ("tool", "hatch", "build", "targets", "wheel", "force-include"):
+            table = table.get(key, {})
+        pattern = rf"{self.module}/(record|records/.+)\.toml"
+        stated = {target: source for source, target in table.items() if re.fullmatch(pattern, target)}
+        stated = stated or {f"{self.module}/record.toml": f"../../papers/{self.slug}.toml"}
+        return {target: (self.home / source).resolve() for target, source in stated.items()}
 
 
 def packages(root: Path) -> list[Member]:

@@ -26,10 +26,12 @@ def check(root: Path) -> list[str]:
         reinstall(copy, EXAMPLE["slug"])
         found += runs(copy, EXAMPLE["slug"])
         found += [f"a package from ci/template: {new}" for new in workspace.check(copy) if new not in before]
-        recorded = [member.slug for member in packages(copy) if (copy / "papers" / f"{member.slug}.toml").exists()]
-        slugs = [slug for slug in recorded if slug != EXAMPLE["slug"]]
-        for slug in [*slugs, EXAMPLE["slug"], *slugs]:
-            title = read_toml(copy / "papers" / f"{slug}.toml")["paper"]["title"]
+        recorded = [member for member in packages(copy) if all(path.exists() for path in member.records.values())]
+        example = Member(copy / "packages" / EXAMPLE["slug"])
+        others = [member for member in recorded if member.slug != example.slug]
+        for member in [*others, example, *others]:
+            slug, (first, *_) = member.slug, member.records.values()
+            title = read_toml(first)["paper"]["title"]
             listed = run([UV, "run", "--package", slug, "reproduce", "--list"], copy, COLUMNS="200")
             if listed.returncode or title not in " ".join((listed.stdout + listed.stderr).split()):
                 found.append(f"`uv run --package {slug} reproduce --list` does not show '{title}': "

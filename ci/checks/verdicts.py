@@ -29,7 +29,7 @@ known = store.recorded(package, lambda _: None)  # what cannot be read is told b
 found = {}
 with tempfile.TemporaryDirectory() as state:  # so that the reader's own samples are neither used nor changed
     measurer = Measurer(package, Silent(), state=Path(state))
-    for claim, entry in package.record.claims.items():
+    for claim, entry in package.claims.items():
         if entry.tier in COMPUTED and claim in known and claim in measurer.sources.claims:
             try:
                 result = measurer.measure(claim, {})

@@ -36,13 +36,24 @@ def check(root: Path) -> list[str]:
         if member.slug not in reinstalled:
             found.append(f"packages/{member.slug} is not in `reinstall-package` of pyproject.toml: add it, "
                          f"or `uv run --package {member.slug} reproduce` may run another paper")  # fmt: skip
-        found += parts(root, member) + headings(member) + leftovers(root, member)
+        found += parts(root, member) + headings(member) + leftovers(member)
     slugs = {member.slug for member in members}
     found += [f"`reinstall-package` of pyproject.toml names {s}, which is no package: take it out"
               for s in reinstalled if s not in slugs]  # fmt: skip
-    found += [f"papers/{p.name} has no package: make packages/{p.stem} (see CONTRIBUTING.md), or delete the record"
-              for p in sorted(root.glob("papers/*.toml")) if p.stem not in slugs]  # fmt: skip
-    return found + texts(root)
+    return found + owners(root, members) + texts(root)
+
+
+def owners(root: Path, members: list[Member]) -> list[str]:
+    """The records that belong to no package, or to several."""
+    found: list[str] = []
+    for path in sorted(root.resolve().glob("papers/*.toml")):
+        of = [f"packages/{member.slug}" for member in members if path in member.records.values()]
+        if not of:
+            found.append(f"papers/{path.name} has no package: make packages/{path.stem} (see CONTRIBUTING.md), name it "
+                         "in the force-include of the package that has it, or delete the record")  # fmt: skip
+        elif len(of) > 1:
+            found.append(f"papers/{path.name} belongs to {' and '.join(of)}: a record has one package")
+    return found
 
 
 def parts(root: Path, member: Member) -> list[str]:
@@ -52,8 +63,7 @@ def parts(root: Path, member: Member) -> list[str]:
     found = [f"{where}/{part} is not there: every package has one" for part in missing]
     if not (member.home / "src" / member.module / "__init__.py").exists():
         found.append(f"{where}/src/{member.module}/__init__.py is not there: the import package is the slug with `_`")
-    if not (root / "papers" / f"{member.slug}.toml").exists():
-        found.append(f"papers/{member.slug}.toml is not there: write the record before the code")
+    found += records(root, member)
     project = member.pyproject["project"]
     if project["name"] != member.slug:
         found.append(f"{where}/pyproject.toml: the project is called {project['name']}, and its folder {member.slug}")
@@ -65,6 +75,22 @@ def parts(root: Path, member: Member) -> list[str]:
     group = member.pyproject.get("dependency-groups", {}).get("dev", [])
     if not any(re.match(rf"{member.slug}\[jax, ?reproduce", str(entry)) for entry in group):
         found.append(f'{where}/pyproject.toml: [dependency-groups] dev needs "{member.slug}[jax,reproduce]"')
+    return found
+
+
+def records(root: Path, member: Member) -> list[str]:
+    """What is wrong with the records that a package's wheel carries: what is missing, or in another place than it is
+    read from."""
+    found: list[str] = []
+    for number, (place, path) in enumerate(member.records.items(), 1):
+        if path.parent != root.resolve() / "papers":
+            found.append(f"packages/{member.slug}/pyproject.toml: force-include takes {place} from outside of papers/")
+        elif not path.exists():
+            found.append(f"papers/{path.name} is not there: write the record before the code")
+        file = f"records/{number}-{path.stem}.toml" if len(member.records) > 1 else "record.toml"
+        if place != f"{member.module}/{file}":
+            found.append(f"packages/{member.slug}/pyproject.toml: force-include puts papers/{path.name} at {place}, "
+                         f"and it belongs at {member.module}/{file}")  # fmt: skip
     return found
 
 
@@ -85,9 +111,12 @@ def headings(member: Member) -> list[str]:
     return found
 
 
-def leftovers(root: Path, member: Member) -> list[str]:
-    """The claims of the template's example in the record of a paper that is not the example."""
-    path = root / "papers" / f"{member.slug}.toml"
+def leftovers(member: Member) -> list[str]:
+    """The claims of the template's example in the records of papers that are not the example."""
+    return [problem for path in member.records.values() for problem in _left(path)]
+
+
+def _left(path: Path) -> list[str]:
     try:
         record = read_toml(path)
     except (FileNotFoundError, tomllib.TOMLDecodeError):
