@@ -72,6 +72,25 @@ def test_a_wheel_carries_its_own_record_and_no_other(workspace, tmp_path, monkey
     assert said is None or said in problems[0]
 
 
+@pytest.mark.parametrize(("missing", "said"), [(None, None), (1, "must carry its records")])
+def test_a_wheel_carries_all_records_of_its_package(workspace, tmp_path, monkeypatch, missing, said):
+    home = workspace / "packages" / "first-paper"
+    places = {"first-paper": "first_paper/records/1-first-paper.toml", "later": "first_paper/records/2-later.toml"}
+    table = "".join(f'"../../papers/{name}.toml" = "{place}"\n' for name, place in places.items())
+    with (home / "pyproject.toml").open("a") as pyproject:
+        pyproject.write(f"[tool.hatch.build.targets.wheel.force-include]\n{table}")
+    (workspace / "papers" / "later.toml").write_text("[paper]\n[claims.b]\n")
+    carried = [("first_paper/records/1-first-paper.toml", "[paper]\n"), (places["later"], "[paper]\n[claims.b]\n")]
+    monkeypatch.setattr(alone, "run", wheel(*carried[:missing]))
+    problems = alone.built(workspace, Member(home), tmp_path / "out")
+    assert len(problems) == (said is not None)
+    assert said is None or (said in problems[0] and places["later"] in problems[0])
+    (workspace / "papers" / "first-paper.toml").write_text("[claims.a]\n")
+    for listed, differ in ('[{"id": "a"}, {"id": "b"}]', False), ('[{"id": "a"}]', True):
+        monkeypatch.setattr(alone, "run", lambda *_, listed=listed: CompletedProcess([], 0, listed, ""))
+        assert bool(alone.lists(workspace, Member(home), Path(sys.executable))) is differ
+
+
 @pytest.mark.parametrize(("files", "problems"), [([], 0), ([("papertest/papers/bert.toml", "")], 1)])
 def test_papertests_wheel_carries_no_record(workspace, tmp_path, monkeypatch, files, problems):
     (workspace / "shared" / "pyproject.toml").write_text('[project]\nname = "papertest"\n')

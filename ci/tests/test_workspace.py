@@ -133,3 +133,50 @@ def test_a_copy_is_what_git_would_hold(workspace, tmp_path):
     copy = copy_workspace(workspace, tmp_path / "copy")
     assert [member.slug for member in packages(copy)] == ["first-paper", "second-paper"]
     assert not (copy / ".venv").exists()
+
+
+TABLE = "[tool.hatch.build.targets.wheel.force-include]\n"
+BOTH = (
+    '"../../papers/first-paper.toml" = "first_paper/records/1-first-paper.toml"\n'
+    '"../../papers/a-sequel.toml" = "first_paper/records/2-a-sequel.toml"\n'
+)
+
+
+def name_records(workspace, table):
+    pyproject = workspace / "packages" / "first-paper" / "pyproject.toml"
+    pyproject.write_text(f"{pyproject.read_text('utf-8')}\n{TABLE}{table}", "utf-8")
+    (workspace / "papers" / "a-sequel.toml").write_text("[paper]\n", "utf-8")
+
+
+def test_a_package_may_have_several_records(workspace):
+    name_records(workspace, BOTH)
+    assert check.check(workspace) == []
+    (workspace / "papers" / "a-sequel.toml").write_text('[paper]\ntitle = "B"\n[claims.more-examples]\n', "utf-8")
+    (problem,) = check.check(workspace)
+    assert "papers/a-sequel.toml: [claims.more-examples] is the template's example" in problem
+
+
+def test_each_of_several_records_has_to_be_there(workspace):
+    name_records(workspace, BOTH)
+    (workspace / "papers" / "a-sequel.toml").unlink()
+    assert check.check(workspace) == ["papers/a-sequel.toml is not there: write the record before the code"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("records/2-a", "records/3-a", "papers/a-sequel.toml at first_paper/records/3-a-sequel.toml, and it belongs at "
+         "first_paper/records/2-a-sequel.toml"),
+        ("records/2-a-sequel", "record", "it belongs at first_paper/records/2-a-sequel.toml"),
+        ("records/2-a-sequel", "records/2-b", "it belongs at first_paper/records/2-a-sequel.toml"),
+        (BOTH.splitlines()[0], "", "it belongs at first_paper/record.toml"),
+        ("papers/a-sequel", "packages/a-sequel", "takes first_paper/records/2-a-sequel.toml from outside of papers/"),
+        (BOTH.splitlines()[1], "", "papers/a-sequel.toml has no package"),
+        ("papers/a-sequel", "papers/second-paper", "papers/second-paper.toml belongs to packages/first-paper and "
+         "packages/second-paper: a record has one package"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_the_names_of_records_is_caught(workspace, old, new, said):
+    assert old in BOTH
+    name_records(workspace, BOTH.replace(old, new))
+    assert any(said in problem for problem in check.check(workspace))
