@@ -64,12 +64,17 @@ def small(**changes: Any) -> Bert:
 
 
 def batch() -> tuple[Tensor, Tensor, Tensor]:
-    """Three rows: full, padded at the end, padded in front (but for the causal models' first token)."""
+    """Three rows: full, padded at the end, padded after the first token (which causal models need)."""
     torch.manual_seed(1)
     ids, types, mask = torch.randint(23, (3, 9)), torch.zeros(3, 9, dtype=torch.int64), torch.ones(3, 9).long()
     types[:, 4:] = 1
     mask[1, 5:], mask[2, 1:4] = 0, 0
     return ids, types, mask
+
+
+def positions(mask: Tensor) -> Tensor:
+    """Where each token stands in its row, padding not counted: what the transformers library has to be told."""
+    return (mask.cumsum(1) - 1).clamp(min=0)
 
 
 def checkpoint(folder: Path, words: list[str], **changes: Any) -> Path:

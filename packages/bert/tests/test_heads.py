@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from bert_cases import batch, config, shake, small
+from bert_cases import batch, config, positions, shake, small
 from torch import Tensor
 
 from papertest.parity import relative_error
@@ -39,7 +39,7 @@ def test_logits_loss_and_gradients_are_those_of_transformers(tmp_path):
     ids, types, mask = batch()
     is_next = torch.tensor([True, False, False])
     mlm, nsp = model(ids, types, mask)
-    out = theirs(ids, mask, types, labels=labels(), next_sentence_label=(~is_next).long())
+    out = theirs(ids, mask, types, positions(mask), labels=labels(), next_sentence_label=(~is_next).long())
     real = mask == 1
     assert relative_error(mlm[real], out.prediction_logits[real]) < 1e-10
     assert relative_error(nsp, out.seq_relationship_logits) < 1e-10
@@ -61,7 +61,7 @@ def test_classification_is_that_of_transformers(tmp_path):
     theirs = transformers.BertForSequenceClassification.from_pretrained(tmp_path).double()
     ids, types, mask = batch()
     wanted = torch.tensor([4, 0, 2])
-    out = theirs(ids, mask, types, labels=wanted)
+    out = theirs(ids, mask, types, positions(mask), labels=wanted)
     assert relative_error(model.double()(ids, types, mask), out.logits) < 1e-10
     assert model.loss(ids, wanted, types, mask).item() == pytest.approx(out.loss.item(), rel=1e-12)
 

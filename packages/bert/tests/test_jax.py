@@ -168,7 +168,9 @@ def test_the_loss_of_masked_tokens_is_that_of_torch():
     optax = pytest.importorskip("optax")
     model = both()[1]
     ids, types, mask = batch()
-    inputs, labels = mask_tokens(ids, mask_id=4, vocab_size=23, rate=0.5, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    inputs, labels = mask_tokens(ids, mask_id=4, vocab_size=23, special=(), rate=0.5, generator=generator)
+    labels[mask == 0] = -100
     inputs_, labels_, types_, mask_ = to_jax(inputs, labels, types, mask)
     logits, _ = call(twins.from_torch(model), inputs_, types_, mask_)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels_.clip(0))

@@ -33,7 +33,7 @@ def test_shares_over_a_million_tokens(mask, random, keep, rate):
     ids = torch.randint(1000, V, (N // 100, 100), generator=seeded(1))
     before = ids.clone()
     inputs, labels = mask_tokens(
-        ids, mask_id=MASK, vocab_size=V, mask=mask, random=random, keep=keep, rate=rate, generator=seeded(2)
+        ids, mask_id=MASK, vocab_size=V, special=(), mask=mask, random=random, keep=keep, rate=rate, generator=seeded(2)
     )
     assert torch.equal(ids, before)
     chosen = labels != -100
@@ -61,8 +61,12 @@ def test_special_tokens_are_never_chosen_and_a_generator_repeats():
     again = mask_tokens(ids, mask_id=5, vocab_size=6, special={3, 2, 0}, rate=0.9, generator=seeded())
     assert torch.equal(inputs, again[0])
     assert torch.equal(labels, again[1])
-    assert inputs.dtype == labels.dtype == mask_tokens(ids.int(), mask_id=5, vocab_size=6)[0].to(ids.dtype).dtype
-    assert mask_tokens(ids.int(), mask_id=5, vocab_size=6)[1].dtype == torch.int32
+    assert (
+        inputs.dtype
+        == labels.dtype
+        == mask_tokens(ids.int(), mask_id=5, vocab_size=6, special=())[0].to(ids.dtype).dtype
+    )
+    assert mask_tokens(ids.int(), mask_id=5, vocab_size=6, special=())[1].dtype == torch.int32
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -79,7 +83,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("changes", "message"), WRONG.values(), ids=WRONG.keys())
 def test_masking_that_is_none(changes, message):
-    good: dict[str, Any] = {"ids": torch.tensor([[1, 2]]), "mask_id": 3, "vocab_size": 9}
+    good: dict[str, Any] = {"ids": torch.tensor([[1, 2]]), "mask_id": 3, "vocab_size": 9, "special": ()}
     arguments = good | changes
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         mask_tokens(arguments.pop("ids"), **arguments)

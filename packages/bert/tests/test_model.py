@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from bert_cases import batch, config, sentences, shake, small
+from bert_cases import batch, config, positions, sentences, shake, small
 
 from papertest.models import minilm_folder as minilm
 from papertest.parity import relative_error
@@ -43,7 +43,7 @@ def test_hidden_states_pooled_and_all_gradients_are_those_of_transformers(fused,
     ids, types, mask = batch()
     mask = mask if padded else None
     hidden, pooled = model(ids, types, mask)
-    out = theirs(ids, mask, types)
+    out = theirs(ids, mask, types, position_ids=None if mask is None else positions(mask))
     real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask == 1
     assert relative_error(hidden[real], out.last_hidden_state[real]) < 1e-10
     assert relative_error(pooled, out.pooler_output) < 1e-10
@@ -171,7 +171,9 @@ def test_states_are_those_of_every_layer(fused, causal):
     for given in (mask, None):
         states = list(model.states(ids, types, given))
         assert len(states) == 4 and torch.equal(states[-1], model(ids, types, given)[0])
-        theirs = peer(model)(ids, given, types, output_hidden_states=True).hidden_states
+        theirs = peer(model)(
+            ids, given, types, None if given is None else positions(mask), output_hidden_states=True
+        ).hidden_states
         real = torch.ones_like(mask) == 1 if given is None else given == 1
         for ours, other in zip(states, theirs, strict=True):
             assert relative_error(ours[real], other[real]) < 1e-5

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from bert.arguments import check_flag, check_whole, number
+
 
 @dataclass(frozen=True)
 class BertConfig:
@@ -22,9 +24,11 @@ class BertConfig:
     layer_norm_eps, init_std: the authors' code; weights start normal with this deviation, cut off at two of them
     causal: each position sees those before it and itself alone, the left-to-right model of Section 5.1
     fused: the fast way, where the formula is not to be looked at: attention with torch's fused kernel, and everything
-        else on the tokens alone, without the padding
+        else on the tokens alone, without the padding. That kernel has first derivatives in reverse mode; for others
+        torch raises a RuntimeError, and the formula has them all
 
-    Raises ValueError for a size below 1, heads that do not divide H, or a value that is not accepted.
+    Raises ValueError for a size below 1, heads that do not divide H, or a value that is not accepted: sizes are whole
+    numbers, and True is no number.
     """
 
     vocab_size: int = 30522
@@ -42,16 +46,21 @@ class BertConfig:
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "n_layers", "hidden_size", "n_heads", "d_ff", "max_positions", "n_types"):
-            size = getattr(self, name)
-            if size is not None and size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
+            if name != "d_ff" or self.d_ff is not None:
+                object.__setattr__(self, name, check_whole(name, getattr(self, name), 1))
         if self.hidden_size % self.n_heads:
             raise ValueError(f"n_heads must divide hidden_size {self.hidden_size}, got {self.n_heads}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if not (number(self.dropout) and 0 <= self.dropout < 1):
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout!r}")
         for name in ("layer_norm_eps", "init_std"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+            x = getattr(self, name)
+            if not (number(x) and x > 0):
+                raise ValueError(f"{name} must be above 0, got {x!r}")
+        for name in ("dropout", "layer_norm_eps", "init_std"):
+            object.__setattr__(self, name, float(getattr(self, name)))  # NumPy's are no JSON
+        for name in ("causal", "fused"):
+            check_flag(name, getattr(self, name))
+            object.__setattr__(self, name, bool(getattr(self, name)))
 
     @classmethod
     def base(cls, **changes: Any) -> BertConfig:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from bert.arguments import check_kind, check_whole
 from bert.config import BertConfig
 from bert.masking import IGNORE
-from bert.model import Bert, check_range, initialise
+from bert.model import Bert, check_range, initialise, read
 
 
 class MlmHead(nn.Module):
@@ -34,11 +37,13 @@ class BertForPreTraining(nn.Module):
     """A Bert under the two objectives of Section 3.1: a masked language model and next sentence prediction.
 
     bert: the config of a new one, or a Bert to go on with
+
+    Raises ValueError for anything else.
     """
 
     def __init__(self, bert: BertConfig | Bert) -> None:
         super().__init__()
-        self.bert = bert if isinstance(bert, Bert) else Bert(bert)
+        self.bert = _bert(bert)
         self.config = self.bert.config
         self.mlm = MlmHead(self.config)
         self.nsp = nn.Linear(self.config.hidden_size, 2)
@@ -58,12 +63,20 @@ class BertForPreTraining(nn.Module):
         at: where the masked language model is to be asked, at 15% of the positions in training; its logits are then
         (positions, vocab), in the order of input_ids[at]. None for everywhere: (batch, seq, vocab).
         nsp_logits: column 0 for IsNext, column 1 for NotNext.
+
+        ValueError also for an `at` that asks at padding, whose state means nothing.
         """
         hidden, pooled = self.bert(input_ids, token_type_ids, attention_mask)
         if at is not None:
+            check_kind("at", at, Tensor, "a tensor")
             if at.shape != input_ids.shape or at.dtype != torch.bool:
-                raise ValueError(f"at must be bool in the shape of input_ids, {tuple(input_ids.shape)}, got {at.dtype} "
-                                 f"of shape {tuple(at.shape)}")  # fmt: skip
+                raise ValueError(f"at must be bool in the shape of input_ids, {tuple(input_ids.shape)}, got "
+                                 f"{at.dtype} of shape {tuple(at.shape)}")  # fmt: skip
+            if attention_mask is not None:
+                wrong = (at & (attention_mask == 0)).any(1)
+                if any(read([wrong.any()]) or ()):
+                    raise ValueError(f"at, or labels other than {IGNORE}, must not ask at padding, and does in row "
+                                     f"{int(wrong.nonzero()[0])}")  # fmt: skip
             hidden = hidden[at]
         return self.mlm(hidden, self.bert.embeddings.tokens.weight), self.nsp(pooled)
 
@@ -75,27 +88,39 @@ class BertForPreTraining(nn.Module):
         token_type_ids: Int[Tensor, "batch seq"] | None = None,
         attention_mask: Bool[Tensor, "batch seq"] | Int[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Appendix A.2: the mean loss of the masked positions plus the mean loss of the next sentences, in nats.
+        """Appendix A.2: the mean loss of the masked positions plus the mean loss of the next sentences, in nats, in
+        float32 where the model has less.
 
         labels: the tokens to be found, and −100 where none is asked for, as `mask_tokens` gives them.
         is_next: True where B follows A; None leaves next sentence prediction out (Section 5.1).
 
-        Raises ValueError for labels out of range, none at all, and shapes that differ.
+        Raises ValueError for labels out of range, at padding, or none at all, and shapes or dtypes that differ. Under
+        torch.compile and torch.vmap, which hide values, no labels at all, or one at padding, give NaN.
         """
+        _check_labels(labels)
         if labels.shape != input_ids.shape:
             raise ValueError(f"labels must have the shape of input_ids, {tuple(input_ids.shape)}, got "
                              f"{tuple(labels.shape)}")  # fmt: skip
-        if is_next is not None and (is_next.shape != labels.shape[:1] or is_next.dtype != torch.bool):
-            raise ValueError(f"is_next must be bool of shape ({len(labels)},), one for each row, got "
-                             f"{is_next.dtype} of shape {tuple(is_next.shape)}")  # fmt: skip
+        if is_next is not None:
+            check_kind("is_next", is_next, Tensor, "a tensor")
+            if is_next.shape != labels.shape[:1] or is_next.dtype != torch.bool:
+                raise ValueError(f"is_next must be bool of shape ({len(labels)},), one for each row, got "
+                                 f"{is_next.dtype} of shape {tuple(is_next.shape)}")  # fmt: skip
         at = labels != IGNORE
-        wanted = labels[at]
-        if not len(wanted):
-            raise ValueError(f"labels must have a token to be found, and hold {IGNORE} alone")
-        check_range(f"labels other than {IGNORE}", wanted, self.config.vocab_size)
-        mlm_logits, nsp_logits = self(input_ids, token_type_ids, attention_mask, at=at)
-        loss = F.cross_entropy(mlm_logits, wanted.long())
-        return loss if is_next is None else loss + F.cross_entropy(nsp_logits, (~is_next).long())
+        known = read([at.any()])
+        if known is None:  # how many there are is not known either
+            mlm_logits, nsp_logits = self(input_ids, token_type_ids, attention_mask)
+            loss = F.cross_entropy(_wide(mlm_logits.flatten(0, 1)), labels.flatten().long(), ignore_index=IGNORE)
+            if attention_mask is not None:
+                loss = loss.masked_fill((at & (attention_mask == 0)).any(), math.nan)
+        else:
+            if not known[0]:
+                raise ValueError(f"labels must have a token to be found, and hold {IGNORE} alone")
+            wanted = labels[at]
+            check_range(f"labels other than {IGNORE}", wanted, self.config.vocab_size)
+            mlm_logits, nsp_logits = self(input_ids, token_type_ids, attention_mask, at=at)
+            loss = F.cross_entropy(_wide(mlm_logits), wanted.long())
+        return loss if is_next is None else loss + F.cross_entropy(_wide(nsp_logits), (~is_next).long())
 
 
 class BertForClassification(nn.Module):
@@ -105,14 +130,13 @@ class BertForClassification(nn.Module):
     bert: the config of a new one, or a Bert to fine-tune
     n_labels: K
 
-    Raises ValueError for fewer than 2 labels.
+    Raises ValueError for fewer than 2 labels, and arguments of another type.
     """
 
     def __init__(self, bert: BertConfig | Bert, n_labels: int) -> None:
         super().__init__()
-        if n_labels < 2:
-            raise ValueError(f"n_labels must be at least 2, got {n_labels}")
-        self.bert = bert if isinstance(bert, Bert) else Bert(bert)
+        n_labels = check_whole("n_labels", n_labels, 2)
+        self.bert = _bert(bert)
         self.config, self.n_labels = self.bert.config, n_labels
         self.dropout = nn.Dropout(self.config.dropout)
         self.classifier = nn.Linear(self.config.hidden_size, n_labels)
@@ -135,9 +159,29 @@ class BertForClassification(nn.Module):
         token_type_ids: Int[Tensor, "batch seq"] | None = None,
         attention_mask: Bool[Tensor, "batch seq"] | Int[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, ""]:
-        """The mean of −log softmax(CWᵀ) at the right labels, in nats. ValueError for labels that are none."""
+        """The mean of −log softmax(CWᵀ) at the right labels, in nats, in float32 where the model has less.
+
+        ValueError for labels that are none.
+        """
+        _check_labels(labels)
         if labels.shape != input_ids.shape[:1]:
             raise ValueError(f"labels must be one for each of {len(input_ids)} rows, got the shape "
                              f"{tuple(labels.shape)}")  # fmt: skip
         check_range("labels", labels, self.n_labels)
-        return F.cross_entropy(self(input_ids, token_type_ids, attention_mask), labels.long())
+        return F.cross_entropy(_wide(self(input_ids, token_type_ids, attention_mask)), labels.long())
+
+
+def _bert(bert: BertConfig | Bert) -> Bert:
+    check_kind("bert", bert, (BertConfig, Bert), "a BertConfig or a Bert")
+    return bert if isinstance(bert, Bert) else Bert(bert)
+
+
+def _wide(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """In float32 where they have less: a mean of losses needs more than eight bits."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _check_labels(labels: Tensor) -> None:
+    check_kind("labels", labels, Tensor, "a tensor")
+    if labels.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"labels must be int64 or int32, got {labels.dtype}")

@@ -19,6 +19,7 @@ from flax import nnx
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
+from bert.arguments import check_kind
 from bert.config import BertConfig
 
 if TYPE_CHECKING:
@@ -65,14 +66,23 @@ class Embeddings(nnx.Module):
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
 
     def __call__(
-        self, input_ids: Int[Array, "batch seq"], token_type_ids: Int[Array, "batch seq"] | None
+        self,
+        input_ids: Int[Array, "batch seq"],
+        token_type_ids: Int[Array, "batch seq"] | None,
+        real: Bool[Array, "batch seq"] | None = None,
     ) -> Float[Array, "batch seq hidden"]:
-        """No types: sentence A everywhere."""
+        """No types: sentence A everywhere. real: where tokens are, whose positions are counted in each row; None for
+        everywhere. What the tables hold of the rest has no influence."""
         # not self.tokens(input_ids), which has the dtype that the table was made in
         tokens, types = self.tokens.embedding[...], self.types.embedding[...]
         of_types = types[0] if token_type_ids is None else _rows(types, token_type_ids)
         positions = self.positions.embedding[: input_ids.shape[1]]
-        return self.dropout(self.norm(_rows(tokens, input_ids) + of_types + positions))
+        if real is None:
+            x = _rows(tokens, input_ids) + of_types + positions
+        else:
+            places = (jnp.cumsum(real, 1) - 1).clip(0)
+            x = jnp.where(real[..., None], _rows(tokens, input_ids) + of_types + _rows(positions, places), 0)
+        return self.dropout(self.norm(x))
 
 
 class SelfAttention(nnx.Module):
@@ -92,8 +102,9 @@ class SelfAttention(nnx.Module):
             W(x).reshape(*x.shape[:2], self.n_heads, -1).swapaxes(1, 2)  # (batch, seq, H) to (batch, heads, seq, d)
             for W in (self.W_Q, self.W_K, self.W_V)
         )
-        scores = q @ k.swapaxes(-2, -1) / math.sqrt(q.shape[-1])
-        weights = jax.nn.softmax(jnp.where(mask, scores, -jnp.inf), -1)
+        wide = jnp.promote_types(q.dtype, jnp.float32)  # of a half precision too: jax.nn.softmax sums in its own dtype
+        scores = jnp.matmul(q, k.swapaxes(-2, -1), preferred_element_type=wide) / math.sqrt(q.shape[-1])
+        weights = jax.nn.softmax(jnp.where(mask, scores, -jnp.inf), -1).astype(v.dtype)
         return self.W_O((self.dropout(weights) @ v).swapaxes(1, 2).reshape(x.shape))
 
 
@@ -130,6 +141,7 @@ class Bert(nnx.Module):
     """
 
     def __init__(self, config: BertConfig, *, rngs: nnx.Rngs) -> None:
+        check_kind("config", config, BertConfig, "a BertConfig")
         self.config = config
         self.embeddings = Embeddings(config, rngs=rngs)
         self.encoder = nnx.List([EncoderLayer(config, rngs=rngs) for _ in range(config.n_layers)])
@@ -142,20 +154,27 @@ class Bert(nnx.Module):
         attention_mask: Bool[Array, "batch seq"] | Int[Array, "batch seq"] | None = None,
     ) -> tuple[Float[Array, "batch seq hidden"], Float[Array, "batch hidden"]]:
         """Arguments, results and ValueErrors as the torch model's; under `jit`, which hides values, only the errors of
-        shape and dtype: ids outside the tables and a row without a token give NaN there.
+        shape and dtype: ids outside the tables, and a row of a mask that would be refused, give NaN there.
         """
         self._check(input_ids, token_type_ids, attention_mask)
         length = input_ids.shape[1]
         mask = jnp.tri(length, dtype=bool)[None, None] if self.config.causal else jnp.ones((1, 1, 1, length), bool)
-        if attention_mask is not None:
-            mask = mask & (attention_mask == 1)[:, None, None]
-        x = self.embeddings(input_ids, token_type_ids)
+        real = None if attention_mask is None else jnp.asarray(attention_mask) == 1
+        x = self.embeddings(input_ids, token_type_ids, real)
+        first: Any = 0
+        if attention_mask is not None and real is not None:
+            mask, first = mask & real[:, None, None], real.argmax(1)
+            good = (real | (attention_mask == 0)).all(1) & (real[:, 0] if self.config.causal else real.any(1))
+            x = jnp.where(good[:, None, None], x, jnp.nan)
         for layer in self.encoder:
             x = layer(x, mask)
-        return x, jnp.tanh(self.pooler(x[:, 0]))
+        return x, jnp.tanh(self.pooler(x[jnp.arange(len(x)), first]))
 
     def _check(self, ids: Array, types: Array | None, tokens: Array | None) -> None:
         c = self.config
+        for name, x in (("input_ids", ids), ("token_type_ids", types), ("attention_mask", tokens)):
+            if x is not None or name == "input_ids":
+                check_kind(name, x, (jax.Array, np.ndarray), "an array")
         if ids.ndim != 2 or 0 in ids.shape or ids.dtype not in (jnp.int32, jnp.int64):
             raise ValueError(f"input_ids must hold token ids, int64 or int32, in the shape (batch, seq), neither of "
                              f"them 0, got {ids.dtype} of shape {ids.shape}")  # fmt: skip
@@ -167,6 +186,8 @@ class Bert(nnx.Module):
             if other is not None and other.shape != ids.shape:
                 raise ValueError(f"{name} must have the shape of input_ids, {ids.shape}, got {other.shape}")
         if types is not None:
+            if types.dtype not in (jnp.int32, jnp.int64):
+                raise ValueError(f"token_type_ids must be int64 or int32, got {types.dtype}")
             _check_range("token_type_ids", types, c.n_types)
         if tokens is None or isinstance(tokens, Tracer):
             return
@@ -215,6 +236,9 @@ class BertForPreTraining(nnx.Module):
         """
         hidden, pooled = self.bert(input_ids, token_type_ids, attention_mask)
         if at is not None:
+            check_kind("at", at, (jax.Array, np.ndarray), "an array")
+            if at.dtype not in (jnp.int32, jnp.int64):
+                raise ValueError(f"at must be int64 or int32, got {at.dtype}")
             if at.ndim != 2 or len(at) != len(input_ids):
                 raise ValueError(
                     f"at must have the shape ({len(input_ids)}, n), n positions in each row, got {at.shape}"
@@ -237,10 +261,22 @@ def _check_range(name: str, values: Int[Array, "*shape"], stop: int) -> None:
 def from_torch(model: torch_model.Bert | torch_heads.BertForPreTraining) -> Any:
     """The Flax twin, a Bert or a BertForPreTraining: its config, a copy of its weights, and its mode, training or not.
 
-    Raises ValueError for weights of a dtype that JAX does not hold: float64 without `jax_enable_x64`.
+    A compiled model, or one in DataParallel's kind of wrapper, is the model that it holds.
+
+    Raises ValueError for another kind of model, for weights that the twin does not have, and for those of a dtype that
+    JAX does not hold: float64 without `jax_enable_x64`.
     """
-    kind, weights = Bert if hasattr(model, "encoder") else BertForPreTraining, model.state_dict()
-    twin = kind(model.config, rngs=nnx.Rngs(0))
+    from bert import heads
+    from bert import model as models
+    from bert.pretrained import plain
+
+    whole, weights = plain(model)
+    check_kind("model", whole, (models.Bert, heads.BertForPreTraining), "a Bert or a BertForPreTraining of torch")
+    kind = Bert if isinstance(whole, models.Bert) else BertForPreTraining
+    twin = kind(whole.config, rngs=nnx.Rngs(0))
+    other = sorted(weights.keys() ^ _parameters(twin).keys())
+    if other:
+        raise ValueError(f"model must have the weights of its config, and {', '.join(other)} are missing or too many")
     for name, (parameter, transposed) in _parameters(twin).items():
         weight = weights[name].cpu()
         wide = weight.numpy() if weight.dtype.itemsize >= 4 else weight.float().numpy()  # NumPy has no bfloat16
@@ -248,15 +284,20 @@ def from_torch(model: torch_model.Bert | torch_heads.BertForPreTraining) -> Any:
         if array.dtype != wide.dtype:
             raise ValueError(f"{name} is {wide.dtype}, which JAX holds with jax_enable_x64 alone")
         parameter.set_value(array.astype(str(weight.dtype).removeprefix("torch.")))
-    (twin.train if model.training else twin.eval)()
+    (twin.train if whole.training else twin.eval)()
     return twin
 
 
 def to_torch(twin: Bert | BertForPreTraining) -> Any:
-    """The torch model with a copy of the twin's weights, on the CPU: the inverse of `from_torch`."""
+    """The torch model with a copy of the twin's weights, on the CPU: the inverse of `from_torch`.
+
+    Raises ValueError for another kind of model.
+    """
     import torch
 
     from bert import heads, model
+
+    check_kind("twin", twin, (Bert, BertForPreTraining), "a Bert or a BertForPreTraining of Flax")
 
     weights: dict[str, torch.Tensor] = {}
     for name, (parameter, transposed) in _parameters(twin).items():

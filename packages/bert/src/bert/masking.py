@@ -11,6 +11,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from bert.arguments import check_kind, check_whole, number
+from bert.wordpiece import token_ids
+
 IGNORE = -100  # the label of a position that is not asked for, torch's own in cross_entropy
 
 
@@ -22,7 +25,7 @@ def mask_tokens(
     *,
     mask_id: int,
     vocab_size: int,
-    special: Iterable[int] = (),
+    special: Iterable[int],
     mask: float = 0.8,
     random: float = 0.1,
     keep: float = 0.1,
@@ -35,20 +38,25 @@ def mask_tokens(
     `random` any token of the vocabulary (the old one and special ones among them, as in the authors' code), and `keep`
     stay what they are; together they are 1. Labels are the chosen tokens, and −100 elsewhere.
 
-    special: tokens that are never chosen: [CLS], [SEP], [PAD]
+    special: tokens that are never chosen: the ids of [CLS], [SEP] and [PAD]. They have to be said, since a model that
+        is asked for its padding learns little else; () where ids have none
     generator: on the device of ids; None for torch's own
 
-    Raises ValueError for shares that are no probabilities or do not sum to 1, and tokens outside the vocabulary.
+    Raises ValueError for shares that are no probabilities or do not sum to 1, tokens outside the vocabulary, and
+    arguments of another type.
     """
     shares = {"mask": mask, "random": random, "keep": keep}
     for name, share in (shares | {"rate": rate}).items():
-        if not 0 <= share <= 1:
-            raise ValueError(f"{name} must be in [0, 1], got {share}")
+        if not (number(share) and 0 <= share <= 1):
+            raise ValueError(f"{name} must be in [0, 1], got {share!r}")
     if not math.isclose(sum(shares.values()), 1):
         raise ValueError(f"mask, random and keep must sum to 1, got {' + '.join(map(str, shares.values()))}")
+    check_kind("ids", ids, Tensor, "a tensor")
     if ids.dtype not in (torch.int64, torch.int32) or not ids.numel():
         raise ValueError(f"ids must be int64 or int32, and some, got {ids.dtype} of shape {tuple(ids.shape)}")
-    special = sorted(set(special))
+    check_kind("generator", generator, (torch.Generator, type(None)), "a torch.Generator")
+    vocab_size, mask_id = check_whole("vocab_size", vocab_size, 1), token_ids("mask_id", [mask_id])[0]
+    special = sorted(set(token_ids("special", special)))
     low, high = (int(x) for x in ids.aminmax())
     for name, least, most in (("ids", low, high), ("mask_id", mask_id, mask_id),
                               *(("special", s, s) for s in special)):  # fmt: skip
@@ -92,15 +100,21 @@ def make_nsp_pairs(
     Unlike there, a run has two sentences at least: the last one of a document, where it would stand alone, begins no
     pair. There it gets a random b, which makes more than half of the labels NotNext.
 
-    Raises ValueError for fewer than two documents, an empty document or sentence, and max_tokens below 5.
+    Raises ValueError for fewer than two documents, an empty document or sentence, what is no list of token ids, and
+    max_tokens below 5.
     """
-    if max_tokens < 5:
+    check_kind("generator", generator, torch.Generator, "a torch.Generator")
+    if check_whole("max_tokens", max_tokens, 1) < 5:
         raise ValueError(
             f"max_tokens must be at least 5, a token of each sentence and 3 special ones, got {max_tokens}"
         )
+    check_kind("documents", documents, Sequence, "a list")
     if len(documents) < 2:
         raise ValueError(f"documents must be at least 2, for a sentence of another one, got {len(documents)}")
     for i, document in enumerate(documents):
+        check_kind(f"documents[{i}]", document, Sequence, "a list")
+        for sentence in document:
+            token_ids(f"documents[{i}]'s sentence", sentence)
         if not document or not all(document):
             raise ValueError(f"documents[{i}] must have sentences of a token at least, and "
                              f"{'has an empty one' if document else 'has none'}")  # fmt: skip

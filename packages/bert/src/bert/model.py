@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from bert.arguments import check_kind
 from bert.config import BertConfig
 
 
@@ -26,11 +27,18 @@ class Embeddings(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, input_ids: Int[Tensor, "batch seq"], token_type_ids: Int[Tensor, "batch seq"] | None
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        token_type_ids: Int[Tensor, "batch seq"] | None,
+        real: Bool[Tensor, "batch seq"] | None = None,
+        places: Int[Tensor, "batch seq"] | None = None,
     ) -> Float[Tensor, "batch seq hidden"]:
-        """No types: sentence A everywhere."""
+        """No types: sentence A everywhere. real: where tokens are, None for everywhere; what the tables hold of the
+        rest has no influence, be it NaN. places: of each token in its sentence; None for 0, 1, 2, ... in every row."""
         types = self.types.weight[0] if token_type_ids is None else self.types(token_type_ids)
-        return self.dropout(self.norm(self.tokens(input_ids) + types + self.positions.weight[: input_ids.shape[1]]))
+        positions = self.positions.weight[: input_ids.shape[1]] if places is None else self.positions(places)
+        x = self.tokens(input_ids) + types + positions
+        return self.dropout(self.norm(x if real is None else x.masked_fill(~real[..., None], 0)))
 
 
 class SelfAttention(nn.Module):
@@ -60,7 +68,10 @@ class SelfAttention(nn.Module):
         if self.fused:
             heads = F.scaled_dot_product_attention(q, k, v, mask, self.dropout.p if self.training else 0.0)
         else:
-            scores = q @ k.mT / math.sqrt(q.shape[-1])  # (batch, heads, seq, seq)
+            if q.dtype == torch.float16:  # whose largest number is 65504: scaled first
+                scores = q / math.sqrt(q.shape[-1]) @ k.mT
+            else:
+                scores = q @ k.mT / math.sqrt(q.shape[-1])  # (batch, heads, seq, seq)
             if mask is not None:
                 scores = scores.masked_fill(~mask, -math.inf)
             heads = self.dropout(scores.softmax(-1)) @ v
@@ -124,6 +135,7 @@ class Bert(nn.Module):
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
+        check_kind("config", config, BertConfig, "a BertConfig")
         self.config = config
         self.embeddings = Embeddings(config)
         layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.n_layers))
@@ -140,18 +152,20 @@ class Bert(nn.Module):
         """input_ids: [CLS] A [SEP] or [CLS] A [SEP] B [SEP], and padding. token_type_ids: 0 in A, 1 in B; None for 0
         everywhere. attention_mask: 1 or True for tokens, 0 or False for padding; None where there is none.
 
-        Returns the last layer's hidden states, and tanh(Wh + b) of the first position's. Those of padding mean nothing
-        (zeros where config.fused).
+        Returns the last layer's hidden states, and tanh(Wh + b) of the first token's. Those of padding mean nothing
+        (zeros where config.fused). Wherever it stands, padding has no influence: positions count the tokens of a row.
 
         Raises ValueError for ids or types out of range, shapes that differ, sequences over max_positions, a mask of
-        other values than 0 and 1 or a row of it without a token.
+        other values than 0 and 1, or a row of it without a token, or in a causal model without one at its beginning.
+        Under torch.compile, torch.export and torch.vmap, which hide values, such a row of a mask gives NaN; torch
+        itself refuses ids that are out of range.
         """
-        x, mask, packed = self._embedded(input_ids, token_type_ids, attention_mask)
+        x, mask, packed, first = self._embedded(input_ids, token_type_ids, attention_mask)
         for layer in self.encoder:
             x = layer(x, mask, packed)
         if packed is not None:
             x = packed.spread(x)
-        return x, self.pooler(x[:, 0]).tanh()
+        return x, self.pooler(x[:, 0] if first is None else x.take_along_dim(first[:, None, None], 1)[:, 0]).tanh()
 
     def states(
         self,
@@ -160,7 +174,7 @@ class Bert(nn.Module):
         attention_mask: Bool[Tensor, "batch seq"] | Int[Tensor, "batch seq"] | None = None,
     ) -> Iterator[Float[Tensor, "batch seq hidden"]]:
         """What the embeddings and then each layer give. Arguments and errors as forward's."""
-        x, mask, packed = self._embedded(input_ids, token_type_ids, attention_mask)
+        x, mask, packed, _ = self._embedded(input_ids, token_type_ids, attention_mask)
         yield x if packed is None else packed.spread(x)
         for layer in self.encoder:
             x = layer(x, mask, packed)
@@ -168,57 +182,90 @@ class Bert(nn.Module):
 
     def _embedded(
         self, ids: Tensor, types: Tensor | None, tokens: Tensor | None
-    ) -> tuple[Tensor, Bool[Tensor, "#batch 1 #seq seq"] | None, Packed | None]:
-        """What the layers take: the embeddings, without the padding of a fused model, and where to look."""
-        mask = self._mask(ids, types, tokens)
-        x = self.embeddings(ids, types)
-        if not self.config.fused or tokens is None or bool((tokens == 1).all()):
-            return x, mask, None
-        packed = Packed(tokens == 1)
-        return packed.pack(x), mask, packed
+    ) -> tuple[Tensor, Bool[Tensor, "#batch 1 #seq seq"] | None, Packed | None, Int[Tensor, " batch"] | None]:
+        """What the layers take: the embeddings, without the padding of a fused model, and where to look, None for
+        everywhere; and each row's first token, None for place 0. ValueError for what is no input."""
+        self._check(ids, types, tokens)
+        length, causal = ids.shape[1], None
+        if self.config.causal:
+            causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()[None, None]
+        if tokens is None:
+            return self.embeddings(ids, types), causal, None, None
+        real = tokens == 1
+        other = ((tokens != 0) & ~real).any(1)
+        empty = ~(real[:, 0] if self.config.causal else real.any(1))
+        before = real[:, 1:] & ~real[:, :-1]  # padding that stands before a token
+        known = read([real.all(), other.any(), empty.any(), before.any()])
+        if known is not None:
+            if known[1]:
+                raise ValueError("attention_mask must hold 1 for tokens and 0 for padding, and got other values")
+            if known[2]:
+                what = "have a token in each row"
+                if self.config.causal:
+                    what = "begin with a token in each row of a causal model"
+                raise ValueError(f"attention_mask must {what}; row {int(empty.nonzero()[0])} does not")
+            if known[0]:
+                return self.embeddings(ids, types), causal, None, None
+        mask = real[:, None, None] if causal is None else real[:, None, None] & causal
+        places = first = None
+        if known is None or known[3]:
+            places, first = (real.cumsum(1) - 1).clamp(min=0), real.long().argmax(1)
+        x = self.embeddings(ids, types, real, places)
+        if known is None:
+            return x.masked_fill((other | empty)[:, None, None], math.nan), mask, None, first
+        if not self.config.fused:
+            return x, mask, None, first
+        packed = Packed(real)
+        return packed.pack(x), mask, packed, first
 
-    def _mask(
-        self, ids: Tensor, types: Tensor | None, tokens: Tensor | None
-    ) -> Bool[Tensor, "#batch 1 #seq seq"] | None:
-        """Where a position may look, None for everywhere; ValueError for what is no input."""
+    def _check(self, ids: Tensor, types: Tensor | None, tokens: Tensor | None) -> None:
         c = self.config
-        if ids.ndim != 2 or 0 in ids.shape or ids.dtype not in (torch.int64, torch.int32):
+        whole = (torch.int64, torch.int32)
+        for name, x in (("input_ids", ids), ("token_type_ids", types), ("attention_mask", tokens)):
+            if x is not None or name == "input_ids":
+                check_kind(name, x, Tensor, "a tensor")
+        if ids.ndim != 2 or 0 in ids.shape or ids.dtype not in whole:
             raise ValueError(f"input_ids must hold token ids, int64 or int32, in the shape (batch, seq), neither of "
                              f"them 0, got {ids.dtype} of shape {tuple(ids.shape)}")  # fmt: skip
         check_range("input_ids", ids, c.vocab_size)
-        length = ids.shape[1]
-        if length > c.max_positions:
-            raise ValueError(f"input_ids must be no longer than max_positions {c.max_positions}, got {length} tokens")
+        if ids.shape[1] > c.max_positions:
+            raise ValueError(f"input_ids must be no longer than max_positions {c.max_positions}, got {ids.shape[1]} "
+                             "tokens")  # fmt: skip
         for name, other in (("token_type_ids", types), ("attention_mask", tokens)):
             if other is not None and other.shape != ids.shape:
                 raise ValueError(f"{name} must have the shape of input_ids, {tuple(ids.shape)}, got "
                                  f"{tuple(other.shape)}")  # fmt: skip
         if types is not None:
+            if types.dtype not in whole:
+                raise ValueError(f"token_type_ids must be int64 or int32, got {types.dtype}")
             check_range("token_type_ids", types, c.n_types)
-        causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril() if c.causal else None
-        if tokens is None or bool((tokens == 1).all()):
-            return None if causal is None else causal[None, None]
-        if not bool(((tokens == 0) | (tokens == 1)).all()):
-            raise ValueError("attention_mask must hold 1 for tokens and 0 for padding, and got other values")
-        real = tokens == 1
-        empty = ~(real[:, 0] if c.causal else real.any(1))
-        if bool(empty.any()):
-            what = "begin with a token in each row of a causal model" if c.causal else "have a token in each row"
-            raise ValueError(f"attention_mask must {what}; row {int(empty.nonzero()[0])} does not")
-        return real[:, None, None] if causal is None else real[:, None, None] & causal
+
+
+def read(scalars: Sequence[Tensor]) -> list[int] | None:
+    """Their values, or None where there are none yet: under torch.compile, torch.export and torch.vmap, and on meta."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+        return None
+    try:
+        return torch.stack([x.long() for x in scalars]).tolist()
+    except RuntimeError:  # by which vmap and meta say so; there is no public way to ask
+        return None
 
 
 def check_range(name: str, values: Int[Tensor, "*shape"], stop: int) -> None:
     """ValueError where one of the values is not from 0 to stop − 1."""
-    low, high = (int(x) for x in values.aminmax())
-    if low < 0 or high >= stop:
-        raise ValueError(f"{name} must be from 0 to {stop - 1}, got {low} to {high}")
+    known = read(values.aminmax())
+    if known is not None and (known[0] < 0 or known[1] >= stop):
+        raise ValueError(f"{name} must be from 0 to {stop - 1}, got {known[0]} to {known[1]}")
 
 
 def initialise(module: nn.Module, std: float) -> None:
     """The authors' code: matrices normal, cut off at two deviations, which leaves 0.88 of `std`; biases 0; norms 1."""
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Embedding):
-            nn.init.trunc_normal_(part.weight, std=std, a=-2 * std, b=2 * std)
+            init_matrix(part.weight, std)
         if isinstance(part, nn.Linear):
             nn.init.zeros_(part.bias)
+
+
+def init_matrix(weight: Tensor, std: float) -> None:
+    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)

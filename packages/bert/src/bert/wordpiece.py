@@ -8,17 +8,17 @@ lost by a slip of a digit. In Greek capitals every Σ becomes σ, there too; in 
 from __future__ import annotations
 
 import codecs
-import operator
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
+
+from bert.arguments import check_flag, whole
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _ANY_SPECIAL = re.compile(f"({'|'.join(map(re.escape, SPECIAL))})")
@@ -82,7 +82,7 @@ def words(text: str, *, lower: bool = True) -> list[str]:
     lower: lower-case, and without accents: the uncased models
     """
     _check_text(text)
-    _check_lower(lower)
+    check_flag("lower", lower)
     text = text.translate(_CLEAN)
     if lower:
         text = unicodedata.normalize("NFD", text)  # a letter and its accents, one after the other
@@ -105,7 +105,7 @@ class WordPiece:
     """
 
     def __init__(self, vocab: Mapping[str, int] | str | Path, lower: bool = True) -> None:
-        _check_lower(lower)
+        check_flag("lower", lower)
         self.vocab = _ids_by_token(vocab) if isinstance(vocab, Mapping) else _read(vocab)
         missing = [token for token in SPECIAL if token not in self.vocab]
         if missing:
@@ -131,8 +131,8 @@ class WordPiece:
 
     def pack(self, a: Sequence[int], b: Sequence[int] | None = None) -> tuple[list[int], list[int]]:
         """Figure 2: [CLS] a [SEP], or [CLS] a [SEP] b [SEP]; and the segment of each token, 0 or 1."""
-        first = [self.cls_id, *_ids("a", a), self.sep_id]
-        second = [] if b is None else [*_ids("b", b), self.sep_id]
+        first = [self.cls_id, *token_ids("a", a), self.sep_id]
+        second = [] if b is None else [*token_ids("b", b), self.sep_id]
         return first + second, [0] * len(first) + [1] * len(second)
 
     def __call__(
@@ -150,7 +150,7 @@ class WordPiece:
         if pairs is not None and len(pairs) != len(texts):
             raise ValueError(f"pairs must be one for each of {len(texts)} texts, got {len(pairs)}")
         specials = 2 if pairs is None else 3
-        if max_tokens is not None and not _whole(max_tokens):
+        if max_tokens is not None and not whole(max_tokens):
             raise ValueError(f"max_tokens must be a whole number, got {max_tokens!r}")
         if max_tokens is not None and max_tokens < specials:
             raise ValueError(f"max_tokens must be at least {specials}, those of [CLS] and [SEP], got {max_tokens}")
@@ -229,32 +229,18 @@ def _check_text(text: object) -> None:
         raise ValueError(f"text must be a string, got {text!r}")
 
 
-def _check_lower(lower: object) -> None:
-    if not isinstance(lower, bool | np.bool_):
-        raise ValueError(f"lower must be True or False, got {lower!r}")
-
-
-def _whole(x: Any) -> bool:
-    """Whether it is an integer, of Python, NumPy or torch; True and 1.0 are none."""
-    try:
-        operator.index(x)
-    except TypeError:
-        return False
-    return not isinstance(x, bool) and getattr(x, "dtype", None) != torch.bool
-
-
 def _ids_by_token(vocab: Mapping[Any, Any]) -> dict[str, int]:
     for token, i in vocab.items():
-        if not isinstance(token, str) or not _whole(i) or i < 0:
+        if not isinstance(token, str) or not whole(i) or i < 0:
             raise ValueError(
                 f"vocab must give each token, a string, its id, a whole number from 0 on, got {i!r} for {token!r}"
             )
     return {token: int(i) for token, i in vocab.items()}
 
 
-def _ids(name: str, ids: Any) -> list[int]:
+def token_ids(name: str, ids: Any) -> list[int]:
     found: list[Any] = list(ids) if isinstance(ids, Iterable) and not isinstance(ids, str | bytes) else [None]
-    if not set(map(type, found)) <= {int} and not all(map(_whole, found)):
+    if not set(map(type, found)) <= {int} and not all(map(whole, found)):
         raise ValueError(f"{name} must be a list of token ids, got {ids!r}")
     return [int(i) for i in found]
 
