@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from lora import (
     LoRALinear,
     LoRAMergedLinear,
     add_lora,
+    load_adapter,
     lora_state_dict,
     mark_trainable,
     merge_lora,
@@ -40,6 +42,11 @@ def refused(model: nn.Module, message: str, call: Any) -> None:
         ({"targets": ["zzzzzzzz"]}, r"'zzzzzzzz' names none; the nearest that can be adapted are head, embed"),
         ({"targets": ["q_proj", "proj"]}, "'proj' names none"),
         ({"targets": [""]}, "'' names none"),
+        ({"targets": [0]}, r"targets must be names of modules, got \[0\]"),
+        ({"targets": [["q_proj"]]}, r"targets must be names of modules, got \[\['q_proj'\]\]"),
+        ({"targets": None}, "targets must be names of modules, got None"),
+        ({"targets": 2}, "targets must be names of modules, got 2"),
+        ({"targets": b"q_proj"}, "targets must be names of modules, got b'q_proj'"),
         ({"targets": []}, "targets must name at least one module, got none"),
         ({"targets": ["norm"]}, "layers.0.norm cannot be adapted: it is a LayerNorm"),
         ({"targets": ["q_proj", "layers.1"]}, "layers.1 cannot be adapted: it is a Block"),
@@ -51,9 +58,17 @@ def refused(model: nn.Module, message: str, call: Any) -> None:
         ({"alpha": -1.5}, "alpha must be a positive number, got -1.5"),
         ({"alpha": math.nan}, "alpha must be a positive number, got nan"),
         ({"alpha": math.inf}, "alpha must be a positive number, got inf"),
+        ({"r": "8"}, "r must be a whole number of at least 1, got '8'"),
+        ({"r": math.nan}, "r must be a whole number of at least 1, got nan"),
+        ({"alpha": True}, "alpha must be a positive number, got True"),
+        ({"alpha": None}, "alpha must be a positive number, got None"),
+        ({"alpha": torch.tensor(2.0)}, r"alpha must be a positive number, got tensor\(2.\)"),
         ({"alpha": "16"}, "alpha must be a positive number, got '16'"),
         ({"dropout": 1.0}, "dropout must be from 0 to below 1, got 1.0"),
         ({"dropout": -0.1}, "dropout must be from 0 to below 1, got -0.1"),
+        ({"dropout": True}, "dropout must be from 0 to below 1, got True"),
+        ({"dropout": "0.1"}, "dropout must be from 0 to below 1, got '0.1'"),
+        ({"dropout": None}, "dropout must be from 0 to below 1, got None"),
         ({"dropout": math.nan}, "dropout must be from 0 to below 1, got nan"),
         ({"adapter": ""}, "adapter must be a name without a point"),
         ({"adapter": "v1.2"}, "adapter must be a name without a point, and none of torch's own, got 'v1.2'"),
@@ -61,6 +76,8 @@ def refused(model: nn.Module, message: str, call: Any) -> None:
         ({"adapter": "training"}, "none of torch's own, got 'training'"),
         ({"adapter": None}, "adapter must be a name without a point"),
         ({"enabled": (False, False)}, "layers.0.q_proj cannot be adapted: enabled must be True or False for each part"),
+        ({"enabled": True}, "enabled must be True or False for each part, got True"),
+        ({"enabled": "yes"}, "enabled must be True or False for each part, got 'yes'"),
         ({"enabled": (1, 0)}, "enabled must be True or False for each part, and True for one at least, got"),
         ({"enabled": (True, False, True)}, "enabled must have as many parts as divide the 8 outputs"),
         ({"targets": ["embed"], "enabled": (True, False)}, "embed cannot be adapted: .*, and this one is a Embedding"),
@@ -195,7 +212,20 @@ def test_a_model_without_adapters(call):
 def test_unknown_names(tmp_path):
     model = add_lora(add_lora(tiny(), r=2, adapter="b"), r=2, adapter="a")
     for call in (set_adapter, lora_state_dict, lambda m, name: save_adapter(m, tmp_path / "x", name)):
-        refused(model, "adapter must be one of 'a', 'b', got 'c'", lambda call=call: call(model, "c"))
-    refused(model, "bias must be 'none', 'lora' or 'all', got 'lora_only'", lambda: mark_trainable(model, "lora_only"))
+        for name in ("c", None, 3, ["a"]) if call is not set_adapter else ("c", 3, ["a"]):
+            message = re.escape(f"adapter must be one of 'a', 'b', got {name!r}")
+            refused(model, message, lambda call=call, name=name: call(model, name))
+    for bias in ("lora_only", True, None, ["lora"]):
+        message = re.escape(f"bias must be 'none', 'lora' or 'all', got {bias!r}")
+        refused(model, message, lambda bias=bias: mark_trainable(model, bias))
+    for path in (3, None, b"x", [tmp_path]):
+        for call in (lambda m, p: save_adapter(m, p, "a"), lambda m, p: load_adapter(m, p, "c")):
+            message = re.escape(f"path must be the path of a folder, got {path!r}")
+            refused(model, message, lambda call=call, path=path: call(model, path))
+    for no_model in (None, {}, [model], model.state_dict()):
+        for call in (add_lora, merge_lora, unmerge_lora, mark_trainable, lora_state_dict, lambda m: set_adapter(m, "a"),
+                     lambda m: load_adapter(m, tmp_path), lambda m: save_adapter(m, tmp_path)):  # fmt: skip
+            with pytest.raises(ValueError, match="model must be an nn.Module, got"):
+                call(no_model)
     assert not (tmp_path / "x").exists()
     model(ids())

@@ -16,7 +16,7 @@ from flax import nnx
 
 from papertest.parity import relative_error
 
-from lora import LoRALinear, LoRAMergedLinear
+from lora import LoRAEmbedding, LoRALinear, LoRAMergedLinear
 from lora import jax as twins
 
 PARITY = 1e-5
@@ -72,6 +72,54 @@ def test_half_precision_is_merged_with_one_rounding():
     assert np.array_equal(np.array(twin.base.kernel[...].T, np.float32), layer.weight.float().numpy())
 
 
+def test_a_merge_that_overflows_changes_nothing():
+    _, twin = pair(dtype=torch.float16)
+    base, kernel = twin.base, np.array(twin.base.kernel[...])
+    twin.B.set_value(jnp.full((7, 3), 1e5))
+    with pytest.raises(ValueError, match=r"the layer cannot be merged: it has W_0 \+ s B A .* not finite in float16"):
+        twin.merge()
+    assert not twin.merged
+    assert twin.base is base
+    assert np.array_equal(base.kernel[...], kernel)
+
+
+def test_others_that_hold_the_base_keep_W_0():
+    """A tied kernel, and the base in a second place: merged as unmerged."""
+    _, twin = pair()
+    x, tied = torch.randn(5, 12).numpy(), twin.base
+    kernel, before = tied.kernel, (twin(x), tied(x))
+    twin.merge()
+    assert np.array_equal(tied(x), before[1])
+    assert np.array_equal(kernel[...], tied.kernel[...])
+    assert relative_error(twin(x), torch.from_numpy(np.array(before[0]))) < PARITY
+    twin.unmerge()
+    assert twin.base is tied
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_state_goes_into_a_layer_of_its_mode_and_no_other(merged):
+    _, twin = pair()
+    x = torch.randn(5, 12).numpy()
+    expected = np.array(twin(x))
+    if merged:
+        nnx.jit(lambda twin: twin.merge())(twin)
+    for only in ((), (nnx.Param,)):
+        other = twins.LoRALinear(nnx.Linear(12, 7, rngs=nnx.Rngs(1)), 3, 5, rngs=nnx.Rngs(2))
+        if merged:
+            with pytest.raises(ValueError, match="kernel"):
+                nnx.update(other, nnx.state(twin, *only))
+            other.merge()
+        nnx.update(other, nnx.state(twin))
+        assert relative_error(other(x), torch.from_numpy(expected)) < PARITY
+        if merged:
+            other.unmerge()
+        assert np.array_equal(other(x), expected)
+    for copy in (nnx.clone(twin), nnx.merge(*nnx.split(twin))):
+        if merged:
+            copy.unmerge()
+        assert np.array_equal(copy(x), expected)
+
+
 def test_it_starts_from_the_base_with_a_gaussian_A_and_trains_A_and_B_alone():
     base = nnx.Linear(64, 32, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(1), (3, 64))
@@ -100,6 +148,17 @@ def test_bad_input_is_refused():
         twins.LoRALinear(twin.base, 0, rngs=rngs)
     with pytest.raises(ValueError, match="alpha must be a positive number, got -1"):
         twins.LoRALinear(twin.base, 2, -1, rngs=rngs)
+    for alpha in (True, "16", None, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"alpha must be a positive number, got {alpha!r}"):
+            twins.LoRALinear(twin.base, 2, alpha, rngs=rngs)
+    for r in (2.0, True, "2", float("nan")):
+        with pytest.raises(ValueError, match=f"r must be a whole number of at least 1, got {r!r}"):
+            twins.LoRALinear(twin.base, r, rngs=rngs)
+    with pytest.raises(ValueError, match="rngs must be nnx.Rngs, got 0"):
+        twins.LoRALinear(twin.base, 2, rngs=0)
+    for no_layer in (nn.Linear(2, 2), LoRAEmbedding(nn.Embedding(3, 2)), None):
+        with pytest.raises(ValueError, match="layer must be a LoRALinear, LoRAConv1D or LoRAMergedLinear, got"):
+            twins.from_torch(no_layer)
     with pytest.raises(ValueError, match="not merged"):
         twin.unmerge()
     twin.merge()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Literal, TypeVar
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MethodType
+from typing import Any, Literal, TypeVar, cast
 
 from torch import Tensor, nn
 
-from lora.layers import LoRAConv1D, LoRAEmbedding, LoRALayer, LoRALinear, Pair, check_name, is_conv1d
+from lora.layers import COMPILED, LoRAConv1D, LoRAEmbedding, LoRALayer, LoRALinear, Pair, check_name, is_conv1d
 from lora.merged import LoRAMergedLinear
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -39,9 +40,13 @@ def add_lora(
     above the rank that a layer can have.
     """
     pair = Pair(r, alpha, dropout)
-    names = [targets] if isinstance(targets, str) else list(targets)
+    names: Any = [targets] if isinstance(targets, str) else targets
+    if not isinstance(names, Collection) or not all(isinstance(name, str) for name in cast(Collection[Any], names)):
+        raise ValueError(f"targets must be names of modules, got {targets!r}")
     if not names:
         raise ValueError("targets must name at least one module, got none")
+    if enabled is not None and not isinstance(enabled, tuple | list):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"enabled must be True or False for each part, got {enabled!r}")
     check_new(model, adapter)
     found: dict[str, nn.Module] = {}
     for target in names:
@@ -57,11 +62,17 @@ def add_lora(
 def check_new(model: nn.Module, adapter: str) -> None:
     """Raises ValueError where an adapter of this name cannot be added to the model now."""
     check_name(adapter)
+    _check_model(model)
     for name, layer in model.named_modules():
         if isinstance(layer, LoRALayer) and layer.merged:
             raise ValueError(f"{name} is merged: call unmerge_lora(model) before adding an adapter")
         if isinstance(layer, LoRALayer) and adapter in layer.pairs:
             raise ValueError(f"adapter must be a new name, and {name} has {adapter!r} already")
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be an nn.Module, got {type(model).__name__}")
 
 
 def _named_by(model: nn.Module, target: str) -> dict[str, nn.Module]:
@@ -72,7 +83,7 @@ def _named_by(model: nn.Module, target: str) -> dict[str, nn.Module]:
         kinds = (LoRALayer, nn.Linear, nn.Embedding)
         known = {name for name, module in modules.items() if isinstance(module, kinds) or is_conv1d(module)}
         known |= {name.rpartition(".")[2] for name in known}
-        near = difflib.get_close_matches(str(target), sorted(known), 5, 0.4) or sorted(known, key=len)[:8]
+        near = difflib.get_close_matches(target, sorted(known), 5, 0.4) or sorted(known, key=len)[:8]
         raise ValueError(f"targets must name modules of the model, and {target!r} names none; the nearest that can be "
                          f"adapted are {', '.join(near) or 'none'}")  # fmt: skip
     return found
@@ -91,10 +102,12 @@ def put(
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     layers: dict[int, LoRALayer] = {}
+    holders = {id(x): where for where, holder, x in _held(modules) if holder is not x}
     for name, pair in pairs.items():
         module = modules[name]
         try:
             if id(module) not in layers:
+                _check_place(name, module, holders)
                 layers[id(module)] = _layer_for(module, pair, adapter, enabled)
         except ValueError as error:
             raise ValueError(f"{name} cannot be adapted: {error}") from None
@@ -110,6 +123,33 @@ def put(
     set_adapter(model, adapter)
     mark_trainable(model)
     return {name: layers[id(modules[name])] for name in pairs}
+
+
+def _check_place(name: str, module: nn.Module, holders: Mapping[int, str]) -> None:
+    """Raises ValueError where others would go on to call the base that an adapter has taken the place of."""
+    if isinstance(module, LoRALayer):
+        return
+    if name.rpartition(".")[2] == "_orig_mod" or hasattr(module, "_orig_mod"):
+        raise ValueError(f"it {COMPILED}")
+    if id(module) in holders:
+        raise ValueError(
+            f"it is in {holders[id(module)]} too, not as a module, and would stay there without the adapter"
+        )
+
+
+_OF_TORCH = vars(nn.Module()).keys() - {"_parameters", "_buffers"}
+
+
+def _held(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Module, Any]]:
+    """What modules hold beside their submodules, in lists and the like too, with the name and the module."""
+    for name, module in modules.items():
+        for attribute, value in vars(module).items():
+            if attribute not in _OF_TORCH:
+                several: Any = value.values() if isinstance(value, dict) else value  # pyright: ignore
+                for x in several if isinstance(value, dict | list | tuple) else (value,):
+                    if isinstance(x, nn.Module | Tensor | MethodType):
+                        where = name if attribute in ("_parameters", "_buffers") else f"{name}.{attribute}".lstrip(".")
+                        yield where, module, x.__self__ if isinstance(x, MethodType) else x
 
 
 def _layer_for(module: nn.Module, pair: Pair, adapter: str, enabled: tuple[bool, ...] | None) -> LoRALayer:
@@ -143,6 +183,7 @@ def _leave_fast_paths(model: nn.Module) -> None:
 
 def lora_layers(model: nn.Module) -> dict[str, LoRALayer]:
     """The adapted layers by name, each once. Raises ValueError for a model without one."""
+    _check_model(model)
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, LoRALayer)}
     if not layers:
         raise ValueError(f"model must have adapted layers, and this {type(model).__name__} has none: call add_lora")
@@ -152,7 +193,7 @@ def lora_layers(model: nn.Module) -> dict[str, LoRALayer]:
 def layers_with(model: nn.Module, adapter: str) -> dict[str, LoRALayer]:
     """Those that have this adapter. Raises ValueError where none has, with the adapters there are."""
     layers = lora_layers(model)
-    found = {name: layer for name, layer in layers.items() if adapter in layer.pairs}
+    found = {name: layer for name, layer in layers.items() if isinstance(adapter, str) and adapter in layer.pairs}  # pyright: ignore
     if not found:
         known = sorted({name for layer in layers.values() for name in layer.pairs})
         raise ValueError(f"adapter must be one of {', '.join(map(repr, known))}, got {adapter!r}")
@@ -195,23 +236,30 @@ def mark_trainable(model: Model, bias: Literal["none", "lora", "all"] = "none") 
 def merge_lora(model: Model) -> Model:
     """Section 4.1, "No Additional Inference Latency": W = W_0 + s B A in each layer, whose forward pass is the base's.
 
-    W_0 is kept beside it for `unmerge_lora`. Returns the model. Raises ValueError, with nothing changed, where a layer
-    is merged already, where no adapter is active, and where another module has the same weight (a tied one), which
-    would change along.
+    W_0 is kept beside it for `unmerge_lora`, and is what `model.state_dict()` has. Returns the model. Raises
+    ValueError, with nothing changed, where a layer is merged already, where no adapter is active, where another module
+    has the same weight (a tied one), which would change along, and where W is not finite, as beyond float16.
     """
     layers = {name: layer for name, layer in lora_layers(model).items() if layer.active is not None or layer.merged}
     if not layers:
         raise ValueError("model must have an active adapter to merge: call set_adapter(model, name)")
-    modules = dict(model.named_modules())
     for name, layer in layers.items():
         if layer.merged:
             raise ValueError(f"{name} is merged already")
-        for other, module in modules.items():
-            if module is not layer and any(p is layer.weight for p in module.parameters(recurse=False)):
-                raise ValueError(f"{name} cannot be merged: {other} has the same weight, which would change along; to "
-                                 "untie them, give one a copy: nn.Parameter(weight.detach().clone())")  # fmt: skip
-    for layer in layers.values():
-        layer.merge()
+    names = {id(layer.own_weight): name for name, layer in layers.items()}
+    for where, holder, x in _held(dict(model.named_modules())):
+        name = names.get(id(x))
+        if name is not None and holder is not layers[name]:
+            raise ValueError(f"{name} cannot be merged: {where} has the same weight, which would change along; to "
+                             "untie them, give one a copy: nn.Parameter(weight.detach().clone())")  # fmt: skip
+    merged: dict[str, Tensor] = {}
+    for name, layer in layers.items():
+        try:
+            merged[name] = layer.to_merge()
+        except ValueError as error:
+            raise ValueError(f"{name} cannot be merged: it {error}") from None
+    for name, layer in layers.items():
+        layer.merge(merged[name])
     return model
 
 

@@ -58,8 +58,9 @@ def save_adapter(model: nn.Module, path: str | os.PathLike[str], adapter: str = 
     Raises ValueError for an adapter that the model does not have, for a path that is a file, and where W_0 or the bias
     of an adapted layer trains, which no file of an adapter has.
     """
+    found = layers_with(model, adapter)
     plain = _plain_names(dict(model.named_modules()))
-    layers = {plain[name]: layer for name, layer in layers_with(model, adapter).items()}
+    layers = {plain[name]: layer for name, layer in found.items()}
     if "" in layers:
         raise ValueError("model must have the adapted layer in it, and is that layer itself: it has no name for a file")
     for name, layer in layers.items():
@@ -67,7 +68,7 @@ def save_adapter(model: nn.Module, path: str | os.PathLike[str], adapter: str = 
             if parameter.requires_grad:
                 raise ValueError(f"{name}.{own} trains and would be lost: an adapter is A and B alone, and "
                                  "leaves the base as it is; call mark_trainable(model), or keep it too")  # fmt: skip
-    folder = Path(path).expanduser()
+    folder = _folder(path)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"path must be a folder, and {folder} is a file")
     tensors: dict[str, Tensor] = {}
@@ -86,6 +87,12 @@ def save_adapter(model: nn.Module, path: str | os.PathLike[str], adapter: str = 
     finally:
         weights_file.unlink(missing_ok=True)
         config_file.unlink(missing_ok=True)
+
+
+def _folder(path: Any) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"path must be the path of a folder, got {path!r}")
+    return Path(path).expanduser()
 
 
 def _plain_names(modules: Mapping[str, nn.Module]) -> dict[str, str]:
@@ -152,11 +159,11 @@ def load_adapter(model: Model, path: str | os.PathLike[str], adapter: str = "def
     for an adapter of another base (with the layers that differ), for options of peft that are not plain LoRA, for an
     adapter's name that is taken, for a layer that is compiled by itself and has no adapter yet, and while merged.
     """
-    folder = Path(path).expanduser()
+    check_new(model, adapter)
+    folder = _folder(path)
     for file in (folder / CONFIG, folder / WEIGHTS):
         if not file.is_file():
             raise FileNotFoundError(f"path must be a folder with {CONFIG} and {WEIGHTS}, and {file} is missing")
-    check_new(model, adapter)
     config = _read_config(folder / CONFIG)
     try:
         tensors = load_file(folder / WEIGHTS)
@@ -199,9 +206,23 @@ def _read_config(file: Path) -> dict[str, Any]:
     start = config.get("init_lora_weights", True)
     if (start.lower() if isinstance(start, str) else start) not in _STARTS:
         other["init_lora_weights"] = start
+    targets = config.get("target_modules")
+    if not (all(isinstance(x, str) for x in targets) if isinstance(targets, list) else _is_expression(targets or "")):
+        other["target_modules"] = targets
+    for key in ("rank_pattern", "alpha_pattern"):
+        if not isinstance(config.get(key) or {}, dict) or not all(map(_is_expression, config.get(key) or {})):
+            other[key] = config[key]
     if other:
         raise ValueError(f"{file} must be of plain LoRA, and has {', '.join(f'{k}={v!r}' for k, v in other.items())}")
     return config
+
+
+def _is_expression(x: Any) -> bool:
+    try:
+        re.compile(x)
+    except (re.error, TypeError):
+        return False
+    return isinstance(x, str)
 
 
 def _factors(
@@ -240,9 +261,6 @@ def _factors(
             wrong.append(f"{name} has no {'B' if 'A' in pair else 'A'} in the file")
         elif pair["A"].shape[:1] != pair["B"].shape[1:]:
             wrong.append(f"{name} has A {tuple(pair['A'].shape)} and B {tuple(pair['B'].shape)}, of two ranks")
-    for place, name in layers.items():
-        if _compiled_alone(place, modules[place]):
-            wrong.append(f"{name} is compiled by itself: put the adapter in, and compile it after that")
     targets = config.get("target_modules")
     if targets and not any(config.get(option) for option in _NARROW):
         named = [plain for plain, place in places.items() if place not in layers and _targeted(targets, plain)]
@@ -259,12 +277,6 @@ def _place(places: Mapping[str, str], name: str) -> str | None:
     """Where the model has what a file calls `name`; in files of others the parts of wrappers are in it."""
     plain = ".".join(part for part in name.split(".") if part not in _WRAPPED)
     return places.get(plain, places.get(plain.removeprefix("module.")))
-
-
-def _compiled_alone(name: str, module: nn.Module) -> bool:
-    """Whether what is compiled would go on to call the base that an adapter has taken the place of."""
-    alone = name.rpartition(".")[2] == "_orig_mod" or getattr(module, "_compiled_call_impl", None) is not None
-    return alone and not isinstance(module, LoRALayer)
 
 
 def _shape(module: nn.Module) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
 
@@ -37,16 +38,17 @@ def lora_linear(
     s: float,
     dropout: float = 0.0,
 ) -> Float[Tensor, "*batch d"]:
-    """`plain`, by `Fused` where that holds: W_0 and b frozen, one dtype, no autocast, no torch.func, no dropout."""
+    """`plain`, by `Fused` where that holds: W_0 and b frozen, one dtype, no autocast, torch.func, duals or dropout."""
     frozen = not W_0.requires_grad and (b is None or not b.requires_grad)
     one_dtype = x.dtype == W_0.dtype == A.dtype and not torch.is_autocast_enabled(x.device.type)
     transformed = torch._C._are_functorch_transforms_active()  # pyright: ignore[reportPrivateUsage]  (no public name)
+    transformed = transformed or forward_ad._current_level >= 0  # pyright: ignore[reportPrivateUsage]  (likewise)
     if dropout or transformed or not frozen or not one_dtype:
         return plain(x, W_0, b, A, B, s, dropout)
     return Fused.apply(x, W_0, b, A, B, s)
 
 
-if not hasattr(torch._C, "_are_functorch_transforms_active"):  # pyright: ignore[reportPrivateUsage]  (as above)
+if not hasattr(torch._C, "_are_functorch_transforms_active") or not hasattr(forward_ad, "_current_level"):  # pyright: ignore[reportPrivateUsage]  (as above)
     # nothing says then where `Fused` does not hold
     lora_linear = plain
 
@@ -85,6 +87,9 @@ class Fused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dh: Float[Tensor, "*batch d"]) -> tuple[Tensor | None, ...]:
         x, W_0, A, B, u = ctx.saved_tensors
+        if torch.is_autocast_enabled(x.device.type):  # of the backward pass: there was none in the forward one
+            with torch.autocast(x.device.type, enabled=False):
+                return Fused.backward(ctx, dh)
         needs_x, _, _, needs_A, needs_B, _ = ctx.needs_input_grad
         rows, dh = x.reshape(-1, W_0.shape[1]), dh.reshape(-1, W_0.shape[0])
         if torch.is_grad_enabled():  # for a second derivative u has to be what it was made from

@@ -11,12 +11,15 @@ XLA joins the passes over memory itself. On GPUs and TPUs JAX multiplies float32
 
 from __future__ import annotations
 
+import copy
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.core import Tracer
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 if TYPE_CHECKING:
@@ -37,14 +40,16 @@ class LoRALinear(nnx.Module):
             raise ValueError(f"base must be an nnx.Linear, got {type(base).__name__}")
         if type(r) is not int or r < 1:
             raise ValueError(f"r must be a whole number of at least 1, got {r!r}")
-        if not 0 < alpha < math.inf:
+        if type(alpha) is bool or not isinstance(alpha, int | float) or not 0 < alpha < math.inf:  # pyright: ignore
             raise ValueError(f"alpha must be a positive number, got {alpha!r}")
+        if not isinstance(rngs, nnx.Rngs):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"rngs must be nnx.Rngs, got {rngs!r}")
         dtype = jnp.promote_types(base.kernel.dtype, jnp.float32)
         k, d = base.in_features, base.out_features
         self.base, self.s = base, alpha / r
         self.A = nnx.LoRAParam(jax.random.normal(rngs.params(), (r, k), dtype) / math.sqrt(3 * k))
         self.B = nnx.LoRAParam(jnp.zeros((d, r), dtype))
-        self.kept: nnx.Variable[Any] | None = nnx.data(None)  # the kernel that W_0 has, while merged
+        self.kept: nnx.Linear | None = nnx.data(None)  # the base, while merged
 
     @property
     def merged(self) -> bool:
@@ -53,7 +58,7 @@ class LoRALinear(nnx.Module):
     def __call__(self, x: Float[Array, "*batch k"]) -> Float[Array, "*batch d"]:
         h = self.base(x)
         if self.merged:
-            return h
+            return _without_gradient(h, self.A[...], self.B[...])
         A, B = (factor[...].astype(h.dtype) for factor in (self.A, self.B))
         return h + self.s * (x.astype(h.dtype) @ A.T @ B.T)
 
@@ -62,37 +67,59 @@ class LoRALinear(nnx.Module):
         return self.s * (self.B[...] @ self.A[...])
 
     def merge(self) -> None:
-        """W = W_0 + s B A, rounded once; W_0 is put aside. While merged, A and B have no gradient: unmerge to train.
+        """W = W_0 + s B A, rounded once, in a copy of the base, which is put aside; others that hold the base keep W_0.
 
-        Raises ValueError for a layer that is merged.
+        While merged, A and B have no gradient, and asking for one raises ValueError: unmerge to train. Raises
+        ValueError, with nothing changed, for a layer that is merged and for a W that is not finite, as beyond float16.
         """
         if self.merged:
             raise ValueError("the layer is merged already")
-        kernel = self.base.kernel[...]
-        self.kept = nnx.Variable(kernel)
-        self.base.kernel.set_value((kernel.astype(self.A.dtype) + self.delta_W().T).astype(kernel.dtype))
+        W_0 = self.base.kernel[...]
+        W = (W_0.astype(self.A.dtype) + self.delta_W().T).astype(W_0.dtype)
+        if not isinstance(W, Tracer) and not (jnp.isfinite(W) | ~jnp.isfinite(W_0)).all():
+            raise ValueError(f"the layer cannot be merged: it has W_0 + s B A that is not finite in {W.dtype}")
+        self.kept, self.base = self.base, copy.copy(self.base)
+        self.base.kernel = cast(Any, nnx.Variable(W))  # no nnx.Param: loaded as W_0, it would have B A twice
 
     def unmerge(self) -> None:
-        """W_0 comes back, with the bits that it had. Raises ValueError for a layer that is not merged."""
+        """The base comes back. Raises ValueError for a layer that is not merged."""
         if self.kept is None:
             raise ValueError("the layer is not merged")
-        self.base.kernel.set_value(self.kept.get_value())
-        self.kept = nnx.data(None)
+        self.base, self.kept = self.kept, nnx.data(None)
+
+
+@jax.custom_jvp
+def _without_gradient(h: Array, A: Array, B: Array) -> Array:
+    """h, of a merged layer."""
+    return h
+
+
+def _jvp(primals: Any, tangents: Any) -> Any:
+    if not all(isinstance(tangent, SymbolicZero) for tangent in tangents[1:]):
+        raise ValueError("the layer is merged, and A and B cannot be trained: call unmerge()")
+    return primals[0], tangents[0]
+
+
+_without_gradient.defjvp(_jvp, symbolic_zeros=True)
 
 
 def from_torch(layer: Dense) -> LoRALinear:
     """The twin of a torch layer with its active adapter, with copies of its weights.
 
-    Raises ValueError for a layer without an active adapter, for one that is merged, and for weights that JAX does not
-    hold: float64 without `jax_enable_x64`.
+    Raises ValueError for another layer, for one without an active adapter, for one that is merged, and for weights that
+    JAX does not hold: float64 without `jax_enable_x64`.
     """
+    from lora.layers import Dense
+
+    if not isinstance(layer, Dense):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"layer must be a LoRALinear, LoRAConv1D or LoRAMergedLinear, got {type(layer).__name__}")
     if layer.active is None or layer.merged:
         raise ValueError(f"layer must have an active adapter that is not merged, got {layer}")
     pair = layer.whole_pair(layer.active)
     base = nnx.Linear(layer.k, layer.d, use_bias=layer.bias is not None, rngs=nnx.Rngs(0))
     twin = LoRALinear(base, pair.r, pair.alpha, rngs=nnx.Rngs(0))
     A, B = layer.factors(layer.active)
-    base.kernel.set_value(_to_jax(layer.weight if layer.transposed else layer.weight.T))
+    base.kernel.set_value(_to_jax(layer.own_weight if layer.transposed else layer.own_weight.T))
     if base.bias is not None and layer.bias is not None:
         base.bias.set_value(_to_jax(layer.bias))
     twin.A.set_value(_to_jax(A))

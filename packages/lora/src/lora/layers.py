@@ -4,6 +4,11 @@ Each layer here takes the place of the layer that it is made from. It holds the 
 (`weight`, `bias`), so a state dict, an optimizer or a tied weight sees no difference, and W_0 is not copied. The pairs
 are `lora_A[adapter]` and `lora_B[adapter]`: several tasks on one base, of which one, or none, is `active`.
 
+Some models take the weight of a layer and never call it, or do both: a table of positions, an embedding that is the
+output too. In the forward pass and the other methods of modules `layer.weight` is therefore W_0 + s B A, with gradients
+for A and B, and merged or not such a model computes the same. In the code of a script it is the Parameter W_0, which
+is `layer.own_weight` everywhere: what is to be written to.
+
 A starts Gaussian and B at zero, so B A = 0 at the beginning (Section 4.1). The paper gives the Gaussian no deviation.
 Here it is 1/√(3k) for an input of k numbers, that of the uniform distribution in the authors' code (and in peft), so
 that learning rates carry over. For an embedding it is 1, which is what the authors' code gives the factor that is not
@@ -17,6 +22,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -50,8 +56,36 @@ class Pair:
         return self.alpha / self.r
 
 
+COMPILED = "is compiled by itself: put the adapter in, and compile it after that"
+
+
 def _is_number(x: Any) -> bool:
     return isinstance(x, int | float) and not isinstance(x, bool)
+
+
+def _in_a_method() -> bool:
+    """Whether a method of a module is running, and none of nn.Module's own but forward."""
+    if torch.compiler.is_compiling():
+        return True
+    frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
+    while frame is not None:
+        code = frame.f_code
+        if code.co_argcount and (code.co_name == "forward" or not hasattr(nn.Module, code.co_name)):
+            first = frame.f_locals.get(code.co_varnames[0])
+            if isinstance(first, nn.Module) and hasattr(type(first), code.co_name):
+                return True
+        frame = frame.f_back
+    return False
+
+
+class _Weight:
+    """`layer.weight`: W_0 + s B A in the methods of modules, W_0 elsewhere; it gives way to the layer's `__dict__`."""
+
+    def __get__(self, layer: LoRALayer, _: Any) -> Tensor:
+        W_0 = cast(Tensor, nn.Module.__getattr__(layer, "weight"))
+        if layer.active is None or layer.merged or not _in_a_method():
+            return W_0
+        return layer.weight_with(layer.active)
 
 
 class LoRALayer(nn.Module):
@@ -64,7 +98,7 @@ class LoRALayer(nn.Module):
     Raises ValueError for a base that it is not made for, and as `Pair` does.
     """
 
-    weight: Tensor
+    weight = _Weight()  # pyright: ignore[reportAssignmentType, reportIncompatibleVariableOverride]
     bias: Tensor | None
     kept: Tensor | None  # W_0, while merged
     transposed = False
@@ -98,12 +132,17 @@ class LoRALayer(nn.Module):
         raise TypeError(f"{cls.__name__} has no kind")
 
     @property
+    def own_weight(self) -> Tensor:
+        """The Parameter that the base had: W_0, and W while merged."""
+        return cast(Tensor, vars(self).get("weight", self._parameters.get("weight")))
+
+    @property
     def d(self) -> int:
-        return self.weight.shape[1 if self.transposed else 0]
+        return self.own_weight.shape[1 if self.transposed else 0]
 
     @property
     def k(self) -> int:
-        return self.weight.shape[0 if self.transposed else 1]
+        return self.own_weight.shape[0 if self.transposed else 1]
 
     def shapes(self, r: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Of the Parameters A and B."""
@@ -114,7 +153,8 @@ class LoRALayer(nn.Module):
         check_name(adapter)
         if adapter in self.pairs:
             raise ValueError(f"adapter {adapter!r} is taken")
-        like: Any = {"device": self.weight.device, "dtype": torch.promote_types(self.weight.dtype, torch.float32)}
+        W_0 = self.own_weight
+        like: Any = {"device": W_0.device, "dtype": torch.promote_types(W_0.dtype, torch.float32)}
         shape_A, shape_B = self.shapes(pair.r)
         self.lora_A[adapter] = nn.Parameter(torch.empty(shape_A, **like).normal_(std=self.deviation()))
         self.lora_B[adapter] = nn.Parameter(torch.zeros(shape_B, **like))
@@ -141,29 +181,44 @@ class LoRALayer(nn.Module):
 
     @torch.no_grad()
     def delta_W(self, adapter: str) -> Float[Tensor, "d k"]:
-        """s B A, computed in float32 at least."""
+        """s B A, computed in float32 at least, under autocast too."""
+        return self._delta_W(adapter)
+
+    def _delta_W(self, adapter: str) -> Float[Tensor, "d k"]:
         A, B = self.factors(adapter)
         wide = torch.promote_types(A.dtype, torch.float32)
-        return self.pairs[adapter].s * (B.to(wide) @ A.to(wide))
+        with torch.autocast("cpu" if A.is_meta else A.device.type, enabled=False):
+            return self.pairs[adapter].s * (B.to(wide) @ A.to(wide))
+
+    def weight_with(self, adapter: str) -> Tensor:
+        """W_0 + s B A in the place, shape and dtype of W_0, rounded once."""
+        W_0, delta_W = self.own_weight, self._delta_W(adapter)
+        return (W_0.to(delta_W.dtype) + (delta_W.T if self.transposed else delta_W)).to(W_0.dtype)
 
     @property
     def merged(self) -> bool:
         return self.kept is not None
 
     @torch.no_grad()
-    def merge(self) -> None:
-        """Section 4.1: W = W_0 + s B A, rounded once to the dtype of W_0, which is put aside and not copied."""
+    def to_merge(self) -> Tensor:
+        """Section 4.1: W = W_0 + s B A. Raises ValueError where it is infinite or NaN and W_0 is not."""
         if self.merged or self.active is None:
             raise ValueError("is merged already" if self.merged else "has no active adapter to merge")
-        W_0, delta_W = self.weight.data, self.delta_W(self.active)
-        self.weight.data = (W_0.to(delta_W.dtype) + (delta_W.T if self.transposed else delta_W)).to(W_0.dtype)
-        self.kept = W_0
+        with torch.inference_mode(False):  # other layers may train later
+            W = self.weight_with(self.active)
+        if not W.is_meta and not (W.isfinite() | ~self.own_weight.isfinite()).all():
+            raise ValueError(f"has W_0 + s B A that is not finite in {W.dtype}")
+        return W
+
+    def merge(self, W: Tensor | None = None) -> None:
+        """Use W, that of `to_merge` if not given, in the place of W_0, which is put aside and not copied."""
+        self.own_weight.data, self.kept = self.to_merge() if W is None else W, self.own_weight.data
 
     def unmerge(self) -> None:
         """W_0 itself comes back: not W − s B A, which would be a rounding away from it."""
         if self.kept is None:
             raise ValueError("is not merged")
-        self.weight.data, self.kept = self.kept, None
+        self.own_weight.data, self.kept = self.kept, None
 
     def in_use(self) -> str | None:
         """The active adapter where its pair has to be added to what the weight gives, or None.
@@ -179,6 +234,11 @@ class LoRALayer(nn.Module):
 
     def dropout_in_use(self, adapter: str) -> float:
         return self.pairs[adapter].dropout if self.training else 0.0
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.kept is not None:  # W beside A and B would have them twice in the model that loads it
+            destination[f"{prefix}weight"] = self.kept
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         if self.merged and any(key.startswith(prefix) for key in state_dict):
@@ -202,6 +262,8 @@ def _is_plain(base: nn.Module) -> str | None:
     """Why the weight of `base` is not one that Eq. 3 can be written with; None where it is."""
     if "forward" in vars(base):
         return "has a forward of its own put over that of its class"
+    if getattr(base, "_compiled_call_impl", None) is not None:
+        return COMPILED
     weight = dict(base.named_parameters(recurse=False)).get("weight")  # not base.weight, which may be computed
     if weight is None or nn.parameter.is_lazy(weight):
         return "has no weight of its own, or none yet"
@@ -219,7 +281,7 @@ class Dense(LoRALayer):
     """What has Eq. 3 as its forward pass."""
 
     def forward(self, x: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch d"]:
-        W_0, adapter = self.weight.T if self.transposed else self.weight, self.in_use()
+        W_0, adapter = self.own_weight.T if self.transposed else self.own_weight, self.in_use()
         if adapter is None:
             return F.linear(x, W_0, self.bias)
         A, B = (factor.to(W_0.dtype) for factor in self.factors(adapter))
@@ -281,7 +343,7 @@ class LoRAEmbedding(LoRALayer, nn.Embedding):
         return 1.0
 
     def forward(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch d"]:
-        h = F.embedding(ids, self.weight, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)
+        h = F.embedding(ids, self.own_weight, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)
         adapter = self.in_use()
         if adapter is None:
             return h
