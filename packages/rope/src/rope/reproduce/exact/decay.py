@@ -52,8 +52,10 @@ def rope_decay_near(run: Run) -> Measured:
     """Block means within Figure 2; the details have the local rises and Spearman's correlation with the distance."""
     curve = bound(torch.arange(257))
     seen = curve[8:].tolist()
-    rank = float(spearmanr(range(len(seen)), seen).statistic)
-    return Measured(block_means(curve, NEAR), {"rises": rises(seen), "of": len(seen) - 1, "spearman": rank})
+    correlation: Any = spearmanr(range(len(seen)), seen)
+    return Measured(
+        block_means(curve, NEAR), {"rises": rises(seen), "of": len(seen) - 1, "spearman": float(correlation.statistic)}
+    )
 
 
 def rises(curve: list[float]) -> int:

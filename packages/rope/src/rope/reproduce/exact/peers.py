@@ -103,7 +103,7 @@ def rope_flax_twin(run: Run) -> dict[str, float]:
     import jax
     import numpy as np
 
-    from rope import jax as twin
+    from rope.jax import apply_rope as twin_rope
 
     draw = np.random.default_rng(run.seed)
     x, upstream = (draw.standard_normal((2, 3, 256, 64), dtype=np.float32) for _ in range(2))
@@ -114,7 +114,7 @@ def rope_flax_twin(run: Run) -> dict[str, float]:
         output.backward(torch.from_numpy(upstream))
 
         def turned(x: Any, interleaved: bool = interleaved) -> Any:
-            return twin.apply_rope(x, interleaved=interleaved)
+            return twin_rope(x, interleaved=interleaved)
 
         theirs, pull = jax.vjp(turned, jax.numpy.asarray(x))
         assert ours.grad is not None
@@ -130,7 +130,8 @@ def smollm2_logits(run: Run) -> Measured:
 
     model, tokenizer = smollm2()
     text, question = (torch.tensor([tokenizer.encode(words).ids[:64]]) for words in (TEXT, QUESTION))
-    base: float = model.config.rope_parameters["rope_theta"]  # pyright: ignore[reportOptionalMemberAccess, reportOptionalSubscript, reportUnknownVariableType, reportUnknownMemberType]
+    parameters: Any = model.config.rope_parameters
+    base: float = parameters["rope_theta"]
 
     def logits(tokens: Tensor, interleaved: bool | None) -> Tensor:
         def rotated(q: Tensor, k: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:

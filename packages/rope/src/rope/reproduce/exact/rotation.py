@@ -84,7 +84,7 @@ def rope_layouts(run: Run) -> dict[str, float]:
 
 @claim("rope-half-precision")
 def rope_half_precision(run: Run) -> Measured:
-    """8,192 positions of a head of 64, bfloat16: ours, and with angles that are themselves bfloat16, against float64."""
+    """8,192 positions of a head of 64, bfloat16, against float64: ours, and with angles that are bfloat16."""
     draw = torch.Generator().manual_seed(run.seed)
     x = torch.randn(8192, 64, generator=draw).bfloat16()
     exact = apply_rope(x.double())

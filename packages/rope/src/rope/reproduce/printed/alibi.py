@@ -29,7 +29,7 @@ def alibi_memory_text(run: Run) -> dict[str, float]:
 
 @claim("alibi-equal-time")
 def alibi_equal_time(run: Run) -> Measured:
-    """Table 11 at equal time; the details have Table 12 at equal updates: ALiBi minus sinusoidal of twice the length."""
+    """Table 11 at equal time; the details have Table 12 at equal updates: ALiBi minus the other of twice its length."""
     rows: Any = run.reported["table-11"].value
     equal = speeds(run.reported["table-12"])
     later = {
