@@ -50,10 +50,10 @@ def read_cail(file: Path) -> list[Triplet]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row: Any = json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(f"line {number} of {file.name} is no JSON: {error}") from None
-        texts = [row.get(key) for key in "ABC"] if isinstance(row, dict) else []
+        texts: list[Any] = [row.get(key) for key in "ABC"] if isinstance(row, dict) else []  # pyright: ignore
         if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
             raise ValueError(f"line {number} of {file.name} should be an object with the texts A, B and C")
         if row.get("label") not in LABELS:

@@ -53,9 +53,8 @@ def rope_decay_near(run: Run) -> Measured:
     curve = bound(torch.arange(257))
     seen = curve[8:].tolist()
     correlation: Any = spearmanr(range(len(seen)), seen)
-    return Measured(
-        block_means(curve, NEAR), {"rises": rises(seen), "of": len(seen) - 1, "spearman": float(correlation.statistic)}
-    )
+    details = {"rises": rises(seen), "of": len(seen) - 1, "spearman": float(correlation.statistic)}
+    return Measured(block_means(curve, NEAR), details)
 
 
 def rises(curve: list[float]) -> int:
