@@ -11,7 +11,7 @@ import pytest
 from bert_cases import checkpoint
 from tokenizers import Tokenizer, processors
 
-from bert import BertForClassification, load_pretrained, predict
+from bert import BertForClassification, load_pretrained, predict, save_pretrained
 from bert.reproduce import classify
 from bert.reproduce.data.sets import LABELLED, Labelled
 from bert.reproduce.paper import published
@@ -73,8 +73,6 @@ def test_the_seed_and_the_limit_decide(little, tmp_path):
 
 def model(folder, little, labels=LABELS):
     """What classify saves, without training."""
-    from bert.pretrained import save_pretrained
-
     save_pretrained(BertForClassification(load_pretrained(little), len(LABELS)).eval(), folder)
     (folder / "vocab.txt").write_bytes((little / "vocab.txt").read_bytes())
     (folder / "labels.json").write_text(json.dumps(labels), "utf-8")
@@ -100,6 +98,28 @@ def test_predictions_are_made_in_batches_and_no_later_than_asked(little, tmp_pat
     next(predict.predict(folder, lines()))
     assert len(read) == 32
     assert list(predict.predict(folder, [])) == []
+
+
+def test_what_has_no_prediction_is_refused(little, tmp_path):
+    """One string for many texts, a limit that is none, labels that are no list, and weights that give no number."""
+    folder = model(tmp_path, little)
+    for texts, limit, message in (
+        ("good film", None, "texts must be several strings, got 'good film'"),
+        ([3], None, "texts must be a list of strings"),
+        (["good"], 0, "max_tokens must be at least 2, got 0"),
+        (["good"], 9.0, "max_tokens must be a whole number, got 9.0"),
+        (["good"], 65, "max_tokens must be at most the model's 64, got 65"),
+    ):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            list(predict.predict(folder, texts, max_tokens=limit))
+    broken = load_pretrained(folder, BertForClassification)
+    broken.bert.pooler.weight.data[0, 0] = float("nan")
+    save_pretrained(broken, folder)
+    with pytest.raises(ValueError, match="gives logits that are not finite"):
+        list(predict.predict(folder, ["good"]))
+    (folder / "labels.json").write_text('"abc"', "utf-8")
+    with pytest.raises(ValueError, match="must be a list of strings$"):
+        list(predict.predict(folder, ["good"]))
 
 
 def test_long_texts_are_cut(little, tmp_path):

@@ -36,6 +36,15 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "heads": ({"n_heads": 7}, "n_heads must divide hidden_size 768, got 7"),
     "dropout": ({"dropout": 1.0}, "dropout must be in [0, 1), got 1.0"),
     "epsilon": ({"layer_norm_eps": 0.0}, "layer_norm_eps must be above 0, got 0.0"),
+    "float": ({"n_layers": 2.0}, "n_layers must be a whole number, got 2.0"),
+    "bool": ({"hidden_size": True}, "hidden_size must be a whole number, got True"),
+    "str": ({"vocab_size": "9"}, "vocab_size must be a whole number, got '9'"),
+    "float width": ({"d_ff": 8.0}, "d_ff must be a whole number, got 8.0"),
+    "dropout of str": ({"dropout": "0.1"}, "dropout must be in [0, 1), got '0.1'"),
+    "dropout of bool": ({"dropout": False}, "dropout must be in [0, 1), got False"),
+    "endless epsilon": ({"layer_norm_eps": float("inf")}, "layer_norm_eps must be above 0, got inf"),
+    "causal": ({"causal": "false"}, "causal must be True or False, got 'false'"),
+    "fused": ({"fused": 1}, "fused must be True or False, got 1"),
     "deviation": ({"init_std": float("nan")}, "init_std must be above 0, got nan"),
 }
 

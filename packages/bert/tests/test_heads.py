@@ -132,6 +132,14 @@ PRETRAINING: dict[str, tuple[tuple[Any, ...], str]] = {
         (IDS, IDS, YES[:1]),
         "is_next must be bool of shape (2,), one for each row, got torch.bool of shape (1,)",
     ),
+    "labels of float": ((IDS, IDS.float()), "labels must be int64 or int32, got torch.float32"),
+    "labels of bool": ((IDS, IDS == 5), "labels must be int64 or int32, got torch.bool"),
+    "list of labels": ((IDS, [1]), "labels must be a tensor, got [1]"),
+    "list of next": ((IDS, IDS, [True, False]), "is_next must be a tensor, got [True, False]"),
+    "asked at padding": (
+        (IDS, IDS, None, None, (IDS > 0).long()),
+        "at, or labels other than -100, must not ask at padding, and does in row 0",
+    ),
     "next as numbers": (
         (IDS, IDS, YES.long()),
         "is_next must be bool of shape (2,), one for each row, got torch.int64 of shape (2,)",
@@ -157,9 +165,18 @@ def test_labels_of_classes_that_are_none():
     for wrong, message in (
         (torch.tensor([0, 3]), "labels must be from 0 to 2, got 0 to 3"),
         (torch.tensor([-100, 1]), "labels must be from 0 to 2, got -100 to 1"),
+        (torch.tensor([0.0, 1.0]), "labels must be int64 or int32, got torch.float32"),
+        (torch.tensor([True, False]), "labels must be int64 or int32, got torch.bool"),
+        ([0, 1], "labels must be a tensor, got [0, 1]"),
         (torch.tensor([1]), "labels must be one for each of 2 rows, got the shape (1,)"),
     ):
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             model.loss(IDS, wrong)
     with pytest.raises(ValueError, match=r"^n_labels must be at least 2, got 1$"):
         BertForClassification(config(), 1)
+    for wrong in (2.0, True, "2", None):
+        with pytest.raises(ValueError, match=f"^n_labels must be a whole number, got {wrong!r}$"):
+            BertForClassification(config(), wrong)
+    for kind in (BertForPreTraining, lambda bert: BertForClassification(bert, 2)):
+        with pytest.raises(ValueError, match=r"^bert must be a BertConfig or a Bert, got 3$"):
+            kind(3)

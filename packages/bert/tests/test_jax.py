@@ -21,7 +21,7 @@ from flax import nnx
 from papertest.models import minilm_folder as minilm
 from papertest.parity import relative_error
 
-from bert import Bert, BertForPreTraining, WordPiece, load_pretrained, mask_tokens
+from bert import Bert, BertForClassification, BertForPreTraining, WordPiece, load_pretrained, mask_tokens
 from bert import jax as twins
 
 PARITY = 1e-5
@@ -251,6 +251,31 @@ def test_bad_values_under_jit_give_nan_and_never_a_wrong_number():
     assert jnp.isnan(hidden[1]).all()
     assert jnp.isnan(pooled[1]).all()
     assert not jnp.isnan(hidden[0]).any()
+    assert jnp.isnan(call(twin, good, 0 * good, empty.at[0, 1].set(2))[1][0]).all()
+
+
+def test_arguments_of_another_type_are_refused():
+    twin = twins.from_torch(both()[1])
+    good = jnp.asarray(GOOD)
+    for call_, message in (
+        (lambda: twin([[1]]), "input_ids must be an array, got"),
+        (lambda: twin(good, good.astype(float)), "token_type_ids must be int64 or int32, got float32"),
+        (lambda: twin(good, None, "1"), "attention_mask must be an array, got '1'"),
+        (lambda: twin(good, at=[[0], [0]]), "at must be an array, got"),
+        (lambda: twin(good, at=jnp.array([[0.0], [1.0]])), "at must be int64 or int32, got float32"),
+        (lambda: twins.Bert({}, rngs=nnx.Rngs(0)), "config must be a BertConfig, got"),
+        (lambda: twins.from_torch(twin), "model must be a Bert or a BertForPreTraining of torch, got"),
+        (lambda: twins.from_torch(BertForClassification(config(), 2)), "model must be a Bert or a BertForPreTraining"),
+        (lambda: twins.to_torch(both()[0]), "twin must be a Bert or a BertForPreTraining of Flax, got"),
+    ):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            call_()
+    model = both()[0]
+    changed = torch.nn.DataParallel(torch.compile(model))
+    assert relative_error(twins.from_torch(changed)(good)[1], model(torch.tensor(GOOD))[1]) < PARITY
+    model.pooler = torch.nn.Sequential(model.pooler)
+    with pytest.raises(ValueError, match=r"pooler\.0\.bias.* are missing or too many$"):
+        twins.from_torch(model)
 
 
 @pytest.mark.parametrize("out", [3, -1, -3])

@@ -77,6 +77,17 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "special": ({"special": [1, -1]}, "special must be from 0 to 8, got -1"),
     "ids": ({"ids": torch.tensor([3, 9])}, "ids must be from 0 to 8, got 3 to 9"),
     "floats": ({"ids": torch.ones(2)}, "ids must be int64 or int32, and some, got torch.float32 of shape (2,)"),
+    "list": ({"ids": [[1]]}, "ids must be a tensor, got [[1]]"),
+    "rate of str": ({"rate": "0.1"}, "rate must be in [0, 1], got '0.1'"),
+    "rate of bool": ({"rate": True}, "rate must be in [0, 1], got True"),
+    "NaN": ({"keep": float("nan")}, "keep must be in [0, 1], got nan"),
+    "mask_id of float": ({"mask_id": 4.0}, "mask_id must be a list of token ids, got [4.0]"),
+    "vocab_size of float": ({"vocab_size": 9.0}, "vocab_size must be a whole number, got 9.0"),
+    "special of int": ({"special": 0}, "special must be a list of token ids, got 0"),
+    "special of str": ({"special": "02"}, "special must be a list of token ids, got '02'"),
+    "special of bool": ({"special": [True]}, "special must be a list of token ids, got [True]"),
+    "special of None": ({"special": None}, "special must be a list of token ids, got None"),
+    "seed": ({"generator": 3}, "generator must be a torch.Generator, got 3"),
     "none": ({"ids": torch.ones(0).long()}, "ids must be int64 or int32, and some, got torch.int64 of shape (0,)"),
 }
 
@@ -87,6 +98,12 @@ def test_masking_that_is_none(changes, message):
     arguments = good | changes
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         mask_tokens(arguments.pop("ids"), **arguments)
+
+
+def test_special_tokens_have_to_be_said():
+    """Without them a model would be asked for its padding."""
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'special'"):
+        mask_tokens(torch.tensor([[1, 2]]), mask_id=3, vocab_size=9)
 
 
 # --- Next sentence prediction ---
@@ -149,6 +166,12 @@ def test_a_pair_that_follows_has_nothing_between_where_nothing_is_cut():
         ([[[1]], [[2]]], 4, "max_tokens must be at least 5, a token of each sentence and 3 special ones, got 4"),
         ([[[1]]], 5, "documents must be at least 2, for a sentence of another one, got 1"),
         ([[[1]], []], 5, "documents[1] must have sentences of a token at least, and has none"),
+        ([[[1]], [[2]]], 9.0, "max_tokens must be a whole number, got 9.0"),
+        (3, 5, "documents must be a list, got 3"),
+        ([3, 4], 5, "documents[0] must be a list, got 3"),
+        ([[[1]], ["two", "words"]], 5, "documents[1]'s sentence must be a list of token ids, got 'two'"),
+        (["ab", "cd"], 5, "documents[0]'s sentence must be a list of token ids, got 'a'"),
+        ([[[1]], [[2.0]]], 5, "documents[1]'s sentence must be a list of token ids, got [2.0]"),
         ([[[1], []], [[2]]], 5, "documents[0] must have sentences of a token at least, and has an empty one"),
     ],
 )

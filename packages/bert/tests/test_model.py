@@ -216,6 +216,14 @@ WRONG: dict[str, tuple[tuple[Any, ...], str]] = {
         (GOOD, None, (1.0 - MASK) * -10000),
         "attention_mask must hold 1 for tokens and 0 for padding, and got other values",
     ),
+    "list": (([[1, 2]],), "input_ids must be a tensor, got [[1, 2]]"),
+    "types of float": ((GOOD, MASK.float()), "token_type_ids must be int64 or int32, got torch.float32"),
+    "types of bool": ((GOOD, MASK == 1), "token_type_ids must be int64 or int32, got torch.bool"),
+    "mask of NaN": (
+        (GOOD, None, MASK * float("nan")),
+        "attention_mask must hold 1 for tokens and 0 for padding, and got other values",
+    ),
+    "mask of str": ((GOOD, None, "1"), "attention_mask must be a tensor, got '1'"),
     "a row of padding": (
         (GOOD, None, torch.tensor([[1, 1, 0], [0, 0, 0]])),
         "attention_mask must have a token in each row; row 1 does not",
@@ -227,6 +235,11 @@ WRONG: dict[str, tuple[tuple[Any, ...], str]] = {
 def test_input_that_is_none(wrong, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         small()(*wrong)
+
+
+def test_a_config_is_needed():
+    with pytest.raises(ValueError, match="^config must be a BertConfig, got {}$"):
+        Bert({})
 
 
 def test_a_causal_model_needs_a_first_token():

@@ -108,9 +108,114 @@ def test_older_and_other_layouts(tmp_path):
         tensors["cls.predictions.decoder.weight"] = torch.zeros(23, 12)
         tensors["cls.seq_relationship.bias"] = torch.zeros(2)
         tensors["classifier.bias"] = torch.zeros(2)
+        tensors["qa_outputs.bias"] = torch.zeros(2)
 
     found = load_pretrained(write(tmp_path / "old", old, layer_norm_eps=None, is_decoder=None)).state_dict()
     assert all(torch.equal(x, expected[name]) for name, x in found.items())
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["LayerNorm.weight", "LayerNorm.gamma"])
+def test_a_masked_language_model_without_a_pooler(old, tmp_path):
+    """The usual kind on hubs: its logits and states are those of transformers; what is new is named, and starts new."""
+    c = transformers.BertConfig(
+        vocab_size=23, num_hidden_layers=2, hidden_size=12, num_attention_heads=3, intermediate_size=20,
+        max_position_embeddings=11,
+    )  # fmt: skip
+    peer = shake(transformers.BertForMaskedLM(c))
+    peer.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    assert not any("pooler" in name or "seq_relationship" in name for name in tensors)
+    if old:
+        changes = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+        for name in list(tensors):
+            for new, older in changes.items():
+                if name.endswith(new):
+                    tensors[name.replace(new, older)] = tensors.pop(name)
+        tensors["cls.predictions.decoder.weight"] = tensors["bert.embeddings.word_embeddings.weight"].clone()
+        tensors["cls.predictions.decoder.bias"] = tensors.pop("cls.predictions.bias")
+        tensors["bert.embeddings.position_ids"] = torch.arange(11)[None]
+        save_file(tensors, tmp_path / "model.safetensors")
+    ids, types, mask = batch()
+    out = peer(ids, mask, types, positions(mask), output_hidden_states=True)
+    new = "bert.pooler.dense.weight, bert.pooler.dense.bias, cls.seq_relationship.weight, cls.seq_relationship.bias"
+    with pytest.warns(UserWarning, match=f"has none of {re.escape(new)}: they are new and know nothing$"):
+        model = load_pretrained(tmp_path, BertForPreTraining)
+    assert relative_error(model(ids, types, mask)[0][mask == 1], out.logits[mask == 1]) < 1e-5
+    with pytest.warns(UserWarning, match=r"has none of pooler\.dense\.weight, pooler\.dense\.bias: they are new"):
+        bert = load_pretrained(tmp_path)
+    assert relative_error(bert(ids, types, mask)[0][mask == 1], out.hidden_states[-1][mask == 1]) < 1e-5
+    for one in (bert, model.bert):
+        assert 0.01 < one.pooler.weight.std() < 0.03 and not one.pooler.bias.any()
+        assert not any(p.is_meta or not p.requires_grad for p in one.parameters())
+    with pytest.raises(ValueError, match=r"bert\.pooler\.dense\.weight is missing.*classifier\.bias is missing"):
+        load_pretrained(tmp_path, BertForClassification)
+
+
+def test_a_decoder_that_is_not_tied_is_refused_and_one_that_is_alone_is_read(tmp_path):
+    model = three()[BertForPreTraining]
+    save_pretrained(model, tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    decoder, table = "cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"
+    save_file(tensors | {decoder: tensors[table] + 1}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=f"has {re.escape(table)} twice, the second time as .*, and they differ$"):
+        load_pretrained(tmp_path, BertForPreTraining)
+    assert torch.equal(load_pretrained(tmp_path).embeddings.tokens.weight, model.bert.embeddings.tokens.weight)
+    tensors[decoder] = tensors.pop(table)
+    save_file(tensors, tmp_path / "model.safetensors")
+    back = load_pretrained(tmp_path, BertForPreTraining)
+    assert torch.equal(back.bert.embeddings.tokens.weight, model.bert.embeddings.tokens.weight)
+    norm = "bert.embeddings.LayerNorm."
+    save_file(tensors | {norm + "gamma": tensors[norm + "weight"] + 1}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=rf"{re.escape(norm)}weight twice, the second time as .*, and they differ$"):
+        load_pretrained(tmp_path, BertForPreTraining)
+
+
+@pytest.mark.parametrize("kind", [Bert, BertForPreTraining, BertForClassification])
+@pytest.mark.parametrize("wrap", ["compiled", "compiled part", "DataParallel", "averaged", "shared layers"])
+def test_wrapped_models_are_saved_by_plain_names(wrap, kind, tmp_path):
+    model = three()[kind]
+    bert = model if kind is Bert else model.bert
+    if wrap == "shared layers":
+        bert.encoder[1] = bert.encoder[0]
+    expected = {name: x.clone() for name, x in model.state_dict().items()}
+    if wrap == "compiled":
+        model = torch.compile(model)
+    elif wrap == "compiled part":
+        bert.encoder[1] = torch.compile(bert.encoder[1])
+    elif wrap == "DataParallel":
+        model = torch.nn.DataParallel(model)
+    elif wrap == "averaged":
+        model = torch.optim.swa_utils.AveragedModel(model)
+    save_pretrained(model, tmp_path)
+    back = load_pretrained(tmp_path, kind).state_dict()
+    assert back.keys() == expected.keys()
+    assert all(torch.equal(x, expected[name]) for name, x in back.items())
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path):
+    model = small()
+    model.encoder[0].feed_forward.W_1 = torch.nn.Sequential(model.encoder[0].feed_forward.W_1)
+    with pytest.raises(ValueError, match=r"^model does not fit its config: .*weight is missing.*is none of this"):
+        save_pretrained(model, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    for wrong in (torch.nn.Linear(2, 2), None, "model"):
+        with pytest.raises(ValueError, match="^model must be a Bert, a BertForPreTraining or a BertForClass"):
+            save_pretrained(wrong, tmp_path)
+    for call, message in (
+        (lambda: load_pretrained(tmp_path, "Bert"), "kind must be Bert, BertForPreTraining or BertForClassification"),
+        (lambda: load_pretrained(tmp_path, torch.nn.Linear), "kind must be Bert,"),
+        (lambda: load_pretrained(3), "path must be a path, got 3"),
+        (lambda: load_pretrained(tmp_path, fused="no"), "fused must be True or False, got 'no'"),
+        (lambda: save_pretrained(small(), None), "folder must be a path, got None"),
+    ):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            call()
+
+
+def test_numbers_of_numpy_are_saved(tmp_path):
+    numpy = pytest.importorskip("numpy")
+    save_pretrained(Bert(config(hidden_size=numpy.int64(12), dropout=numpy.float32(0.5))), tmp_path)
+    assert load_pretrained(tmp_path).config == config(dropout=0.5)
 
 
 def test_half_precision_becomes_float32(tmp_path):

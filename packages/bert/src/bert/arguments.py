@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import reprlib
 from typing import Any
 
 import numpy as np
@@ -39,4 +40,4 @@ def check_whole(name: str, x: Any, least: int) -> int:
 
 def check_kind(name: str, x: Any, kind: type[Any] | tuple[type[Any], ...], what: str) -> None:
     if not isinstance(x, kind):
-        raise ValueError(f"{name} must be {what}, got {x!r}")
+        raise ValueError(f"{name} must be {what}, got {reprlib.repr(x)}")
