@@ -132,10 +132,12 @@ def test_decoding_past_learned_positions(search, cache):
         model.decoder[-1].residuals[-1].norm.weight[0] = 0
         model.decoder[-1].residuals[-1].norm.bias[0] = 1
         model.tokens.weight[2, 0] = -100  # eos never comes
-    found = search(model, GOOD, bos=1, eos=2, extra=2, cache=cache)
-    assert [len(x) for x in found] == [4, 3]
+    for extra, lengths in ((1, [3, 2]), (2, [4, 3]), (3, [4, 4]), (50, [4, 4])):  # the table ends at the fourth
+        found = search(model, GOOD, bos=1, eos=2, extra=extra, cache=cache)
+        assert [len(x) for x in found] == lengths
     message = "a sequence of 5 tokens is longer than max_len 4, the rows of the learned positions"
-    assert_refused(lambda: search(model, GOOD, bos=1, eos=2, extra=3, cache=cache), message)
+    long = torch.ones(2, 5, dtype=torch.int64)
+    assert_refused(lambda: search(model, long, bos=1, eos=2, cache=cache), message)
 
 
 END = "must be a token from 0 to 22 other than padding (0), got "
@@ -229,6 +231,81 @@ SIZES = {
 @pytest.mark.parametrize(("call", "message"), SIZES.values(), ids=SIZES.keys())
 def test_sizes_and_steps_that_are_none(call, message):
     assert_refused(call, message)
+
+
+def heads(*arguments: Any, **options: Any) -> Any:
+    return MultiHeadAttention(8, 2, fused=bool(options.pop("fused", False)))(*arguments, **options)
+
+
+X, TARGETS = torch.ones(1, 3, 8), torch.tensor([[1, 2]])
+TYPES = {  # (what has an argument of a wrong type, the argument)
+    "a step of float": (lambda: noam_schedule(1.5, 512), "step"),
+    "a step of bool": (lambda: noam_schedule(True, 512), "step"),
+    "a warm-up of NaN": (lambda: noam_schedule(1, 512, float("nan")), "warmup_steps"),
+    "a scale of NaN": (lambda: adam(nn.Linear(1, 1), 512, scale=float("nan")), "scale"),
+    "a scale of string": (lambda: adam(nn.Linear(1, 1), 512, scale="1"), "scale"),
+    "a size of float": (lambda: small(d_model=8.0), "d_model"),
+    "a size of bool": (lambda: small(n_layers=True), "n_layers"),
+    "no vocabulary": (lambda: small(vocab_size=None), "vocab_size"),
+    "a dropout of string": (lambda: small(dropout="0.1"), "dropout"),
+    "a dropout of bool": (lambda: small(dropout=False), "dropout"),
+    "a pad of float": (lambda: small(pad=0.0), "pad"),
+    "fused of int": (lambda: small(fused=1), "fused"),
+    "a norm of list": (lambda: small(norm=["pre"]), "norm"),
+    "keys of size 0": (lambda: MultiHeadAttention(8, 2, 0), "d_k"),
+    "heads of float": (lambda: MultiHeadAttention(8, 2.0), "n_heads"),
+    "a dtype of integers": (lambda: sinusoidal_encoding(3, 4, dtype=torch.int64), "dtype"),
+    "a length of float": (lambda: sinusoidal_encoding(3.0, 4), "length"),
+    "a list for tokens": (lambda: small()([[1, 2]], GOOD), "src"),
+    "a list for the newest tokens": (lambda: small().step([1, 1], small().start(GOOD)), "tokens"),
+    "a column of newest tokens": (lambda: small().step(GOOD, small().start(GOOD)), "tokens"),
+    "a beam of float": (lambda: beam_search(small(), GOOD, bos=1, eos=2, beam=2.0), "beam"),
+    "an alpha of string": (lambda: beam_search(small(), GOOD, bos=1, eos=2, alpha="1"), "alpha"),
+    "an infinite alpha": (lambda: beam_search(small(), GOOD, bos=1, eos=2, alpha=float("inf")), "alpha"),
+    "bos of bool": (lambda: greedy_search(small(), GOOD, bos=True, eos=2), "bos"),
+    "eos of float": (lambda: greedy_search(small(), GOOD, bos=1, eos=2.0), "eos"),
+    "extra of float": (lambda: greedy_search(small(), GOOD, bos=1, eos=2, extra=2.0), "extra"),
+    "cache of string": (lambda: greedy_search(small(), GOOD, bos=1, eos=2, cache="no"), "cache"),
+    "a smoothing of string": (lambda: LabelSmoothing("0.1"), "smoothing"),
+    "a smoothing of bool": (lambda: LabelSmoothing(False), "smoothing"),
+    "a pad of the loss of bool": (lambda: LabelSmoothing(pad=False), "pad"),
+    "targets of float": (lambda: LabelSmoothing()(torch.randn(1, 2, 5), TARGETS.float()), "targets"),
+    "targets too large": (lambda: LabelSmoothing()(torch.randn(1, 2, 2), TARGETS), "targets"),
+    "targets below 0": (lambda: LabelSmoothing()(torch.randn(1, 2, 5), -TARGETS), "targets"),
+    "no targets": (lambda: LabelSmoothing(pad=None)(torch.ones(0, 5), TARGETS[0, :0]), "targets"),
+    "logits of int": (lambda: LabelSmoothing()(torch.ones(1, 2, 5, dtype=torch.int64), TARGETS), "logits"),
+    "one state dict": (lambda: average_checkpoints(nn.Linear(1, 1).state_dict()), "checkpoints"),  # pyright: ignore
+    "x without a batch": (lambda: heads(X[0], X[0]), "x"),
+    "memory of a list": (lambda: heads(X, [1.0]), "memory"),
+    "memory of another batch": (lambda: heads(X, X.expand(2, 3, 8)), "x"),
+    "causal of int": (lambda: heads(X, X, causal=1), "causal"),
+    **{
+        f"a mask of {kind}, {'fused' if fused else 'plain'}": (
+            lambda m=m, fused=fused: heads(X, X, m, fused=fused),
+            "mask",
+        )
+        for fused in (False, True)
+        for kind, m in {
+            "float": torch.ones(1, 1, 1, 3),
+            "int": torch.ones(1, 1, 1, 3, dtype=torch.int64),
+            "one key for all": torch.ones(1, 1, 1, 1, dtype=torch.bool),
+            "another length": torch.ones(1, 1, 1, 4, dtype=torch.bool),
+            "three axes": torch.ones(1, 1, 3, dtype=torch.bool),
+            "list": [True] * 3,
+        }.items()
+    },
+}
+
+
+@pytest.mark.parametrize(("call", "argument"), TYPES.values(), ids=TYPES.keys())
+def test_arguments_of_another_type(call, argument):
+    with pytest.raises(ValueError, match=rf"^{argument}\b"):
+        call()
+
+
+def test_targets_of_32_bits_are_targets():
+    logits = torch.randn(1, 2, 5)
+    assert torch.equal(LabelSmoothing()(logits, TARGETS.int()), LabelSmoothing()(logits, TARGETS))
 
 
 A, B = torch.zeros(2), torch.zeros(3)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from transformer.arguments import check_flags, check_integers, check_shares, is_integer
+
 # Table 3: what each row changes in the base model. Rows A keep h · d_k = 512; row B leaves d_v at 64.
 TABLE_3: dict[str, list[dict[str, Any]]] = {
     "base": [{}],
@@ -55,20 +57,18 @@ class TransformerConfig:
     fused: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "n_layers", "d_model", "d_ff", "n_heads", "d_k", "d_v", "max_len"):
-            size = getattr(self, name)
-            if size is not None and size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
-        for name in ("dropout", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        names = ("vocab_size", "n_layers", "d_model", "d_ff", "n_heads", "d_k", "d_v", "max_len")
+        sizes = {name: getattr(self, name) for name in names}
+        check_integers(1, **{name: n for name, n in sizes.items() if n is not None or name not in ("d_k", "d_v")})
+        check_shares(dropout=self.dropout, label_smoothing=self.label_smoothing)
+        check_flags(fused=self.fused)
         for name, accepted in (("positions", ("sinusoidal", "learned")), ("norm", ("post", "pre"))):
             if getattr(self, name) not in accepted:
                 raise ValueError(f"{name} must be {' or '.join(map(repr, accepted))}, got {getattr(self, name)!r}")
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise ValueError(f"d_model must be even, a sine and a cosine for each frequency, got {self.d_model}")
-        if not 0 <= self.pad < self.vocab_size:
-            raise ValueError(f"pad must be a token of the vocabulary, 0 to {self.vocab_size - 1}, got {self.pad}")
+        if not (is_integer(self.pad) and 0 <= self.pad < self.vocab_size):
+            raise ValueError(f"pad must be a token of the vocabulary, 0 to {self.vocab_size - 1}, got {self.pad!r}")
 
     @classmethod
     def base(cls, **changes: Any) -> TransformerConfig:
@@ -86,7 +86,7 @@ class TransformerConfig:
 
         Raises ValueError where the table has no such row, with those that it has.
         """
-        if row not in TABLE_3:
+        if row not in list(TABLE_3):
             raise ValueError(f"Table 3 has the rows {', '.join(TABLE_3)}, not {row!r}")
         change = change or (TABLE_3[row][0] if len(TABLE_3[row]) == 1 else {})
         if change not in TABLE_3[row]:

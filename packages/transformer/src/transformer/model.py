@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from transformer.arguments import has_dtype, kind
 from transformer.attention import KeysValues, MultiHeadAttention
 from transformer.config import TransformerConfig
 from transformer.positions import sinusoidal_encoding
@@ -147,6 +148,10 @@ class Positions(nn.Module):
         return self.table[start:stop]
 
 
+def _padded_at_the_end(real: Bool[Tensor, "batch seq"]) -> bool:
+    return bool((real[:, :-1] >= real[:, 1:]).all())
+
+
 def _stack(layer: Callable[[TransformerConfig], Layer], config: TransformerConfig) -> Sequence[Layer]:
     """A ModuleList of N such layers, with their type kept."""
     return cast("Sequence[Layer]", nn.ModuleList(cast(nn.Module, layer(config)) for _ in range(config.n_layers)))
@@ -197,8 +202,9 @@ class Transformer(nn.Module):
     def forward(
         self, src: Int[Tensor, "batch seq_src"], tgt: Int[Tensor, "batch seq_tgt"]
     ) -> Float[Tensor, "batch seq_tgt vocab"]:
-        """src: the source's tokens, padded with config.pad. tgt: the target's, from the token that begins a sentence
-        on, padded at the end. Returns logits: [:, i] is of the token after tgt[:, i], and sees tgt[:, :i + 1].
+        """src: the source's tokens, padded with config.pad anywhere: positions count what is not padding. tgt: the
+        target's, from the token that begins a sentence on, padded at the end. Returns logits: [:, i] is of the token
+        after tgt[:, i], and sees tgt[:, :i + 1].
 
         Raises ValueError for tokens outside the vocabulary, rows of padding alone, padding before a target's tokens,
         batches that differ, and sequences longer than learned positions.
@@ -212,7 +218,11 @@ class Transformer(nn.Module):
         self._check("src", src)
         real = src != self.config.pad
         mask = None if bool(real.all()) else real[:, None, None]
-        x = self._embed(src, self.source)
+        positions: Callable[[int, int], Tensor] = self.source
+        if not _padded_at_the_end(real):
+            at = (real.cumsum(1) - 1).clamp(min=0)
+            positions = lambda start, stop: self.source(start, stop)[at]  # noqa: E731
+        x = self._embed(src, positions)
         for layer in self.encoder:
             x = layer(x, mask)
         return self.encoder_norm(x), mask
@@ -226,7 +236,7 @@ class Transformer(nn.Module):
         """The decoder's output; padding needs no mask, since it comes after what is real and the future is not seen."""
         self._check("tgt", tgt)
         real = tgt != self.config.pad
-        if not bool((real[:, :-1] >= real[:, 1:]).all()):
+        if not _padded_at_the_end(real):
             raise ValueError(f"tgt must have its padding ({self.config.pad}) at the end of each row")
         if len(tgt) != len(memory):
             raise ValueError(f"src and tgt must have the same batch size, got {len(memory)} and {len(tgt)}")
@@ -247,6 +257,8 @@ class Transformer(nn.Module):
 
     def step(self, tokens: Int[Tensor, " batch"], state: DecoderState) -> Float[Tensor, "batch vocab"]:
         """Logits of the token after `tokens`, each row's newest; `state` has read them afterwards."""
+        if not has_dtype(tokens, torch.int64, torch.int32) or tokens.ndim != 1:
+            raise ValueError(f"tokens must hold token ids in the shape (batch,), got {kind(tokens)}")
         y = self._embed(tokens[:, None], self.target, state.length)
         for layer, cache in zip(self.decoder, state.layers, strict=True):
             y = layer.step(y, cache, state.mask)
@@ -271,16 +283,16 @@ class Transformer(nn.Module):
         return maps
 
     def _embed(
-        self, tokens: Int[Tensor, "batch seq"], positions: Positions, start: int = 0
+        self, tokens: Int[Tensor, "batch seq"], positions: Callable[[int, int], Tensor], start: int = 0
     ) -> Float[Tensor, "batch seq d_model"]:
         """Embeddings times √d_model, plus the encoding of the positions from start on (Sections 3.4, 3.5, 5.4)."""
         x = self.tokens(tokens) * math.sqrt(self.config.d_model)
         return self.dropout(x + positions(start, start + tokens.shape[1]))
 
     def _check(self, name: str, tokens: Int[Tensor, "batch seq"]) -> None:
-        if tokens.ndim != 2 or 0 in tokens.shape or tokens.dtype not in (torch.int64, torch.int32):
+        if not has_dtype(tokens, torch.int64, torch.int32) or tokens.ndim != 2 or 0 in tokens.shape:
             raise ValueError(f"{name} must hold token ids in the shape (batch, seq), neither of them 0, got "
-                             f"{tokens.dtype} of shape {tuple(tokens.shape)}")  # fmt: skip
+                             f"{kind(tokens)}")  # fmt: skip
         low, high = (int(x) for x in tokens.aminmax())
         if low < 0 or high >= self.config.vocab_size:
             raise ValueError(f"{name} must hold tokens from 0 to {self.config.vocab_size - 1}, got {low} to {high}")
