@@ -258,3 +258,23 @@ def ramp(results: dict[str, Any]) -> Figure:
         axis.set(xlabel="pair $i$, from the fastest to the slowest")
     two.legend(loc="center left")
     return drawing
+
+
+@figure("speed", "rotary-speed", "rotary-speed-bfloat16", "encoding-overhead", "short-training-speed")
+def speed(results: dict[str, Any]) -> Figure:
+    """Our rotary beside the transformers library's, and what each encoding costs in a training step."""
+    from papertest.figures import panels, speeds
+
+    drawing, (fast, memory, cost) = panels(3, height=3.6, width=4.6)
+    rotations = [(f"{layout.replace('_', '-')},\n{dtype}", results[claim], layout)
+                 for claim, dtype in (("rotary-speed", "float32"), ("rotary-speed-bfloat16", "bfloat16"))
+                 for layout in ("interleaved", "half_split")]  # fmt: skip
+    short = ("step: ALiBi of 64,\nsinusoidal of 512", results["short-training-speed"], "")
+    speeds(fast, [*rotations, short])
+    speeds(memory, [(label, result, f"{part}_memory") for label, result, part in rotations])
+    overhead = results["encoding-overhead"]
+    speeds(cost, [(ENCODINGS[name][1], overhead, name) for name in ("rotary", "t5", "alibi")])
+    fast.set(title="Times as fast", xlabel="ratio")
+    memory.set(title="Peak memory over transformers'", xlabel="ratio")
+    cost.set(title="A training step over sinusoidal's", xlabel="ratio")
+    return drawing
