@@ -47,7 +47,7 @@ def carry(old: Package, new: Package, write: bool) -> int:
     """One package; the number of claims that are not proved."""
     before, after = Sources(old), Sources(new)
     unproved = 0
-    for claim, entry in new.record.claims.items():
+    for claim, entry in new.claims.items():
         path = old.checkout / "packages" / old.slug / "results" / f"{claim}.json" if old.checkout else Path()
         if entry.tier not in ("trend", "paper") or not path.exists():
             continue
@@ -84,10 +84,11 @@ def difference(slug: str, old: set[tuple[str, str]], new: set[tuple[str, str]]) 
 
 
 def kept(result: dict[str, Any], sample: dict[str, Any]) -> store.Kept:
-    """A sample of the first version's results, which told machine and versions once for all of them."""
-    told = {"device": "cuda" if result["tier"] == "paper" else "cpu", "machine": result["machine"]}
-    told |= {"versions": result["versions"], "shared": {}}
-    return store.Kept.model_validate({**told, **sample})
+    """A sample; the first version's results told machine and versions once for all of them."""
+    if "machine" in result:
+        told = {"device": "cuda" if result["tier"] == "paper" else "cpu", "machine": result["machine"]}
+        sample = {**told, "versions": result["versions"], "shared": {}, **sample}
+    return store.Kept.model_validate(sample)
 
 
 if __name__ == "__main__":
