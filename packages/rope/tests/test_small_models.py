@@ -6,7 +6,6 @@ import itertools
 import json
 import math
 from random import Random
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from papertest.measure import seed_all
+from papertest.claims import Run
+from papertest.measure import Silent, seed_all
 from papertest.mutation import Mutations
 
 import rope.alibi
@@ -33,7 +33,7 @@ CACHED = (data.texts, data.vocabulary, data.pieces, data.characters)
 def made_up(names):
     """Lines of random syllables, and in each line the name of its book or play."""
     draw = Random("".join(names))
-    syllables = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
+    syllables = [a + b for a in "bcdfghjklmnpqrstvwxyz" for b in "aeiou"]
     word = lambda: "".join(draw.choices(syllables, k=draw.randint(1, 3)))  # noqa: E731
     return {name: "\n".join(" ".join([name, *(word() for _ in range(12))]) for _ in range(60)) for name in names}
 
@@ -66,7 +66,7 @@ def test_each_book_and_play_is_in_one_part(texts):
     for source, names in enumerate((BOOKS, PLAYS)):
         for name in names:
             wanted = [part for part, held_out in data.HELD_OUT.items() if name in held_out[source]] or ["train"]
-            assert [part for part, text in parts.items() if name.lower() in text] == wanted
+            assert [part for part, text in parts.items() if f"\n{name.lower()} " in f"\n{text}"] == wanted
 
 
 def test_the_parts_are_all_that_there_is_and_no_line_is_in_two(texts):
@@ -235,10 +235,9 @@ class HandMade:
     device = torch.device("cpu")
 
     def __init__(self, knows):
-        self.knows, self.seen = knows, []
+        self.knows = knows
 
     def __call__(self, ids):
-        self.seen.append(ids)
         right = F.one_hot((ids + 1) % 10, 10) * 100.0
         return torch.where(torch.arange(ids.shape[1])[:, None] >= self.knows, right, torch.zeros(()))
 
@@ -267,14 +266,18 @@ def test_losses_are_those_of_a_plain_computation_however_many_go_at_once(ids):
         torch.testing.assert_close(training.losses(found, ids, at_once), wanted, rtol=0, atol=1e-5)
 
 
-def test_sliding_windows_score_the_same_tokens_at_every_length():
-    tokens, reader = torch.arange(500), HandMade(10**9)
-    reader.__class__ = type("Reader", (HandMade,), {"__call__": lambda self, ids: self.seen.append(ids) or
-                                                    torch.zeros(*ids.shape, 500)})  # fmt: skip
-    assert training.sliding(reader, tokens, [16, 32, 64], 9) == pytest.approx([500] * 3)
-    ends = {tuple(ids[:, -training.STRIDE :].flatten().tolist()) for ids in reader.seen}
-    assert len(ends) == 1 and [ids.shape for ids in reader.seen] == [(9, 16), (9, 32), (9, 64)]
-    assert reader.seen[0][:, -1].tolist()[-1] == 498  # which predicts the last token that there is
+def test_sliding_windows_score_the_same_tokens_at_every_length(monkeypatch):
+    scored = []
+
+    def losses(model, ids):
+        scored.append(ids[:, 1:])
+        return ids[:, 1:] * 0.01
+
+    monkeypatch.setattr(training, "losses", losses)
+    found = training.sliding(None, torch.arange(500), [16, 32, 64], 9)
+    assert len(set(found)) == 1 and [ids.shape for ids in scored] == [(9, 16), (9, 32), (9, 64)]
+    assert all(torch.equal(ids[:, -training.STRIDE :], scored[0]) for ids in scored)
+    assert scored[0][[0, -1], -1].tolist() == [64, 499]  # from the first with so much before it to the last of all
 
 
 def test_sliding_windows_give_every_scored_token_its_context():
@@ -313,11 +316,7 @@ def test_held_out_nats_are_of_the_chosen_places_alone():
     clear = COUNTING[:60].view(6, 10)
     chosen = torch.zeros(6, 10, dtype=torch.bool)
     chosen[:, :4] = True
-    knowing = SimpleNamespace(device=torch.device("cpu"))
-    reader = HandMade(2)
-    hidden = (clear - 1) % 10  # whose successor is the answer
-    found = training.held_out_nats(type("Model", (), {"device": knowing.device, "__call__": lambda _, x: reader(x)})(),
-                                   hidden, clear, chosen)  # fmt: skip
+    found = training.held_out_nats(HandMade(2), (clear - 1) % 10, clear, chosen)  # what is seen tells what is hidden
     assert found == pytest.approx(math.log(10) / 2)
 
 
@@ -326,8 +325,8 @@ def test_held_out_nats_are_of_the_chosen_places_alone():
 
 @pytest.fixture
 def few(texts, monkeypatch):
-    """Runs of 4 steps, of a layer that is narrow."""
-    for name, value in {"QUICK": 4, "POINTS": 2, "LONGEST": 1024}.items():
+    """Runs of 8 steps, of a layer that is narrow."""
+    for name, value in {"QUICK": 8, "POINTS": 2, "LONGEST": 1024}.items():
         monkeypatch.setattr(training, name, value)
     monkeypatch.setattr(models, "D_FF", 32)
     monkeypatch.setattr(models, "LAYERS", 1)
@@ -345,38 +344,31 @@ def share(run, function, args):
     return KEPT[key]
 
 
-QUICK = ("extrapolation-learns", "alibi-extrapolates", "early-tokens", "short-against-long", "linear-gain",
-         "masked-gain", "context-learns", "ntk-untrained", "yarn-untrained", "pi-tuned", "yarn-tuned-steps")  # fmt: skip
+QUICK = ("extrapolation-learns", "order-at-16", "early-tokens", "short-against-long", "linear-gain", "masked-gain",
+         "context-learns", "ntk-untrained", "yarn-untrained", "pi-tuned", "yarn-tuned-steps")  # fmt: skip
 
 
 @pytest.mark.parametrize("claim", QUICK)
 def test_a_quick_run_gives_what_the_claim_asks_for(claim, few):
-    value = bench.measure(claim, quick=True, share=share).value
-    parts = value.values() if isinstance(value, dict) else [value]
-    assert all(math.isfinite(part) for part in parts)
-    accept = bench.package.claims[claim].accept
-    assert isinstance(value, dict) == isinstance(accept, dict | list) or not isinstance(value, dict)
+    verdicts = ("reproduced", "not reproduced", "undecided")  # any of them, of numbers of the criterion's shape
+    assert bench.verdict(claim, quick=True, share=share) in verdicts
 
 
 @pytest.mark.parametrize(
-    ("name", "args"), [("linear", ("rotary",)), ("masked", ("learned", 1.0, 3e-3)), ("causal", ("t5", 64, 4))]
+    ("function", "args"),
+    [(training.linear, ("rotary",)), (training.masked, ("learned", 1.0, 3e-3)), (training.causal, ("t5", 64, 4))],
 )
-def test_a_seed_gives_the_same_numbers_again_and_another_seed_others(name, args, few):
-    found = []
+def test_a_seed_gives_the_same_numbers_again_and_another_seed_others(function, args, few):
+    def found(seed):
+        seed_all(seed)
+        return function(Run(seed, "cpu", True, {}, Silent().track, share), *args)
 
-    def twice(run, function, given):
-        for seed in (0, 0, 1):
-            seed_all(seed)
-            found.append(getattr(training, name)(type(run)(seed, *list(vars(run).values())[1:]), *args))
-        return share(run, function, given)
-
-    bench.measure("linear-learns", quick=True, share=lambda *asked: share(*asked) if found else twice(*asked))
-    assert found[0] == found[1] != found[2]
+    assert found(0) == found(0) != found(1)
 
 
-def test_quick_curves_have_their_points_and_the_masked_model_starts_at_chance(few):
+def test_quick_curves_have_their_points(few):
     bench.measure("masked-gain", quick=True, share=share)
     bench.measure("linear-gain", quick=True, share=share)
     curves = [found["curve"] for (function, *_), found in KEPT.items() if function.__name__ in ("linear", "masked")]
     assert len(curves) == 5
-    assert all([point["step"] for point in curve] == [2, 4] for curve in curves)
+    assert all([point["step"] for point in curve] == [4, 8] for curve in curves)
