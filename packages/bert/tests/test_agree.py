@@ -70,7 +70,7 @@ def problems(draw: Any) -> Any:
     return inputs, draw(st.booleans()), draw(st.sampled_from(list(TOLERANCE)))
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(problems())
 def test_all_agree_or_all_refuse(problem):
     inputs, causal, dtype = problem
@@ -92,7 +92,7 @@ def test_all_agree_or_all_refuse(problem):
             assert (a - b).abs().max() <= TOLERANCE[dtype] * b.abs().max().clip(1), name
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(st.lists(st.booleans(), min_size=6, max_size=6).filter(any), st.booleans())
 def test_padding_in_front_in_the_middle_and_at_the_end_is_as_none(row, causal):
     """A causal model refuses a row that begins with padding; states, pooled output and loss are those without it."""
