@@ -105,7 +105,8 @@ def prepare(monkeypatch):
     """Four for the library's rotation of queries and keys, one for each of ours; memory is counted."""
     monkeypatch.setattr(benchmarks, "seconds", CLOCK.seconds)
     monkeypatch.setattr(speed, "step", step)
-    monkeypatch.setattr(rotary, "_BLOCK", 2**12)  # an eighth of queries, as it is of those that are measured
+    monkeypatch.setattr(speed, "FEW", (1, 16, 64, 64))
+    monkeypatch.setattr(rotary, "_BLOCK", 2**13)  # an eighth of the queries, as it is of those that are measured
     monkeypatch.setattr(speed, "apply_rope", priced(rotary.apply_rope, 1.0))
     monkeypatch.setattr(llama, "apply_rotary_pos_emb", priced(llama.apply_rotary_pos_emb, 4.0))
 
