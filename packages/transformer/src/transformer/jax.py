@@ -323,10 +323,12 @@ def label_smoothing(
 def from_torch(model: torch_model.Transformer) -> Transformer:
     """The Flax twin of a torch model: its config, a copy of its weights, and its mode, training or not.
 
-    Raises ValueError for weights of a dtype that JAX does not hold: float64 without `jax_enable_x64`.
+    A compiled model and one in DataParallel are the model inside. Raises ValueError for weights of a dtype that JAX
+    does not hold: float64 without `jax_enable_x64`.
     """
-    for wrapper in ("_orig_mod", "module"):  # of torch.compile and DataParallel
-        model = getattr(model, wrapper, model)
+    # of torch.compile and DataParallel
+    while (inner := getattr(model, "_orig_mod", getattr(model, "module", None))) is not None:
+        model = inner
     twin, weights = Transformer(model.config, rngs=nnx.Rngs(0)), model.state_dict()
     for name, (parameter, transposed) in _parameters(twin).items():
         weight = weights[name].cpu()
