@@ -30,16 +30,23 @@ def feed_forward(
 class Experts(nn.Module):
     """E_1 to E_n.
 
-    W_1 (experts, d_ff, d_model), or (experts, 2 d_ff, d_model) for "swiglu"; W_2 (experts, d_model, d_ff); both start
-    as in `truncated_normal`
+    W_1 (experts, d_ff, d_model), or (experts, 2 d_ff, d_model) for "swiglu"; W_2 (experts, d_model, d_ff)
     """
 
-    def __init__(self, d_model: int, d_ff: int, n_experts: int, activation: Activation, init_scale: float) -> None:
+    def __init__(
+        self, W_1: Float[Tensor, "experts hidden d_model"], W_2: Float[Tensor, "experts d_model d_ff"],
+        activation: Activation,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self.W_1, self.W_2 = nn.Parameter(W_1), nn.Parameter(W_2)
         self.activation: Activation = activation
+
+    @classmethod
+    def new(cls, d_model: int, d_ff: int, n_experts: int, activation: Activation, init_scale: float) -> Experts:
+        """With weights as in `truncated_normal`."""
         hidden = 2 * d_ff if activation == "swiglu" else d_ff
-        self.W_1 = nn.Parameter(truncated_normal(torch.empty(n_experts, hidden, d_model), init_scale))
-        self.W_2 = nn.Parameter(truncated_normal(torch.empty(n_experts, d_model, d_ff), init_scale))
+        W_1, W_2 = torch.empty(n_experts, hidden, d_model), torch.empty(n_experts, d_model, d_ff)
+        return cls(truncated_normal(W_1, init_scale), truncated_normal(W_2, init_scale), activation)
 
     def one(self, i: int, x: Float[Tensor, "tokens d_model"]) -> Float[Tensor, "tokens d_model"]:
         """E_i(x) of every token."""

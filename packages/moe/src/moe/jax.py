@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
+
+from moe.capacity import expert_capacity
 
 if TYPE_CHECKING:
     from moe import layer as torch_layer
@@ -68,7 +69,6 @@ class MoE(nnx.Module):
         gate = layer.gate
         self.n_experts, self.k, self.activation = layer.n_experts, layer.k, layer.activation
         self.capacity_factor = layer.capacity_factor
-        self.capacities = layer.capacity  # a function of the number of tokens
         self.gate_weights = nnx.Dict({name: nnx.Param(_to_jax(p)) for name, p in gate.named_parameters()})
         self.bias = nnx.Variable(_to_jax(gate.bias)) if isinstance(gate, TopKGate) else None
         self.noisy = isinstance(gate, NoisyTopKGate)
@@ -101,8 +101,8 @@ class MoE(nnx.Module):
         asked, real = real, real & jnp.isfinite(wide).all(-1) & jnp.isfinite(self._logits(wide)).all(-1)
         rows, wide = (jnp.where(real[:, None], y, 0) for y in (rows, wide))
         experts, weights, probs, logits, load = self._route(wide, key)
-        capacity = self.capacities(len(rows)) or len(rows)
-        limit = jnp.asarray(np.array([self.capacities(n) or n for n in range(len(rows) + 1)]))[real.sum()]
+        limits = [self.capacity(n) for n in range(len(rows) + 1)]  # how many tokens are real is not known under jit
+        capacity, limit = limits[-1], jnp.asarray(limits)[real.sum()]
         dispatch, combine = dispatch_and_combine(experts, weights, real, self.n_experts, capacity, limit)
         inputs = jnp.einsum("tec,td->ecd", dispatch.astype(rows.dtype), rows)
         outputs = self._feed_forward(inputs, self.W_1[...], self.W_2[...])
@@ -123,6 +123,12 @@ class MoE(nnx.Module):
             _squared_cv(importance), _squared_cv(load), self.n_experts * (f * P).sum(), z, importance, load, counts,
             dropped,
         )  # fmt: skip
+
+    def capacity(self, tokens: int) -> int:
+        """Of each expert for so many tokens."""
+        if self.capacity_factor is None:
+            return tokens
+        return expert_capacity(self.capacity_factor, tokens, self.k, self.n_experts)
 
     def _logits(self, x: Float[Array, "tokens d_model"], name: str = "") -> Float[Array, "tokens experts"]:
         W = self.gate_weights[name or ("W_g" if self.noisy else "W_r")][...]

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from moe.capacity import expert_capacity
 from moe.checks import flag, number, one_of, whole
 from moe.experts import Activation, Experts
 from moe.gates import Gate, NoisyTopKGate, Routing, SwitchGate, TopKGate
@@ -85,8 +86,8 @@ class MoE(nn.Module):
         self.d_model, self.d_ff, self.n_experts, self.k = d_model, d_ff, n_experts, self.gate.k
         self.capacity_factor, self.shared_experts, self.fused = capacity_factor, shared_experts, fused
         self.activation: Activation = activation
-        self.experts = Experts(d_model, d_ff, n_experts, activation, init_scale)
-        self.shared = Experts(d_model, d_ff * shared_experts, 1, activation, init_scale) if shared_experts else None
+        self.experts = Experts.new(d_model, d_ff, n_experts, activation, init_scale)
+        self.shared = Experts.new(d_model, d_ff * shared_experts, 1, activation, init_scale) if shared_experts else None
 
     def forward(
         self, x: Float[Tensor, "*batch d_model"], padding_mask: Bool[Tensor, "*batch"] | None = None
@@ -114,10 +115,10 @@ class MoE(nn.Module):
         return y.reshape(x.shape), info(routing, slots, capacity)
 
     def capacity(self, tokens: int) -> int | None:
-        """Switch, Eq. 3, rounded up, and no more than the tokens, for each goes to an expert once; None without limit."""
+        """Of each expert for so many tokens; None without a limit."""
         if self.capacity_factor is None:
             return None
-        return min(tokens, math.ceil(round(self.capacity_factor * self.k * tokens / self.n_experts, 9)))
+        return expert_capacity(self.capacity_factor, tokens, self.k, self.n_experts)
 
     def _printed(self, x: Float[Tensor, "tokens d_model"], routing: Routing, slots: Slots) -> Float[Tensor, "tokens d_model"]:
         """Eq. 1: G(x) has a column for each expert, 0 where a token does not go or is dropped."""

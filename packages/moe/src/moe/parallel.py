@@ -73,11 +73,8 @@ class ParallelExperts(nn.Module):
         self.rank = dist.get_rank(group)
         n = len(experts.W_1) // self.processes
         mine = slice(self.rank * n, (self.rank + 1) * n)
-        self.local = Experts.__new__(Experts)
-        nn.Module.__init__(self.local)
-        self.local.activation = experts.activation
-        self.local.W_1 = nn.Parameter(experts.W_1.detach()[mine].clone())
-        self.local.W_2 = nn.Parameter(experts.W_2.detach()[mine].clone())
+        W_1, W_2 = (W.detach()[mine].clone() for W in (experts.W_1, experts.W_2))
+        self.local = Experts(W_1, W_2, experts.activation)
         self.sent = 0
 
     @property
