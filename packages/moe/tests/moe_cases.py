@@ -21,6 +21,7 @@ def layer(gate: Any = "topk_softmax", n_experts: int = 6, dtype: torch.dtype = t
             p.normal_(std=0.5)
         for b in made.gate.buffers():
             b.normal_(std=0.3)
+    made.zero_grad()  # a gate that is given may have been used before
     return made
 
 

@@ -46,6 +46,7 @@ DERIVATIVES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:FutureWarning")
 @pytest.mark.parametrize("name", ["x", "experts.W_1", "experts.W_2", "gate"])
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("derivative", DERIVATIVES)

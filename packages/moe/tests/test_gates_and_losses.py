@@ -46,7 +46,7 @@ def test_noisy_gate_is_the_formula(n, data):
     routing = gate(x)
     torch.manual_seed(1)
     H = x @ gate.W_g.T + torch.randn(6, n, dtype=torch.float64) * (1 + (x @ gate.W_noise.T).exp()).log()
-    kept = H.masked_fill(H < H.sort(-1, descending=True).values[:, k - 1 : k], -math.inf)
+    kept = H.masked_fill(H.sort(-1, descending=True).values[:, k - 1 : k] > H, -math.inf)
     G = torch.zeros_like(H).scatter(1, routing.experts, routing.weights)
     torch.testing.assert_close(G, kept.softmax(-1))
     assert routing.load.min() >= 0

@@ -3,66 +3,28 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+import multiprocessing
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from moe_processes import D_MODEL, EXPERTS, even, loss_of, whole, work
 
-from moe import MoE, TopKGate
 from moe.parallel import exchange_bytes, shard_experts, sum_gradients
 
-D_MODEL, TOKENS, EXPERTS = 8, 12, 8
 
-
-def whole(gate: str, masked: bool) -> tuple[MoE, torch.Tensor, torch.Tensor | None]:
-    """The layer, each process's tokens (processes, tokens, width), and masks."""
-    torch.manual_seed(0)
-    layer = MoE(D_MODEL, 6, EXPERTS, gate=gate, activation="swiglu", shared_experts=1).double().eval()  # type: ignore
-    with torch.no_grad():
-        for p in layer.parameters():
-            p.normal_(std=0.5)
-    x = torch.randn(4, TOKENS, D_MODEL).double()
-    mask = torch.rand(4, TOKENS) < 0.6
-    mask[1] = False  # one process has padding alone
-    return layer, x, mask if masked else None
-
-
-def loss_of(y: torch.Tensor, info: Any) -> torch.Tensor:
-    return y.square().sum() + info.balance_loss + info.z_loss
-
-
-def work(rank: int, processes: int, folder: str, gate: str, masked: bool) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=processes)
-    layer, x, mask = whole(gate, masked)
-    sizes: list[int] = []
-    engine = dist.all_to_all_single
-
-    def counted(out: torch.Tensor, rows: torch.Tensor, came: Any = None, to: Any = None, **options: Any) -> None:
-        if to is not None:
-            sizes.append(sum(n for p, n in enumerate(to) if p != rank) * rows.shape[1] * rows.element_size())
-        engine(out, rows, came, to, **options)
-
-    dist.all_to_all_single = counted  # type: ignore
-    shard_experts(layer)
-    mine = x[rank].clone().requires_grad_()
-    y, info = layer(mine, None if mask is None else mask[rank])
-    loss_of(y, info).backward()
-    sum_gradients(layer)
-    gradients = {name: p.grad for name, p in layer.named_parameters()}
-    assert sum(sizes) == layer.experts.sent  # type: ignore
-    assert len(sizes) == 4
-    torch.save((y.detach(), mine.grad, gradients, sum(sizes), info.counts), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+def start(f, processes, *args):
+    """They fork from a server that has imported torch once."""
+    multiprocessing.set_forkserver_preload(["moe_processes"])
+    mp.start_processes(f, (processes, *args), processes, start_method="forkserver")
 
 
 @pytest.mark.parametrize(
     ("processes", "gate", "masked"), [(2, "topk_softmax", False), (4, "switch", True), (4, "topk_sigmoid", False)]
 )
 def test_equal_to_one_process(processes, gate, masked, tmp_path):
-    mp.spawn(work, (processes, str(tmp_path), gate, masked), processes)
+    start(work, processes, str(tmp_path), gate, masked)
     layer, x, mask = whole(gate, masked)
     n, sent, crossing = EXPERTS // processes, 0, 0
     results = [torch.load(tmp_path / f"{rank}.pt") for rank in range(processes)]
@@ -83,25 +45,9 @@ def test_equal_to_one_process(processes, gate, masked, tmp_path):
             torch.testing.assert_close(grad, true, msg=name)
 
 
-def even(rank: int, processes: int, folder: str) -> None:
-    """Each token's two experts such that all are chosen equally often by each process."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=processes)
-    gate = TopKGate(EXPERTS, EXPERTS, 2)
-    with torch.no_grad():
-        gate.W_r.copy_(torch.eye(EXPERTS))
-    layer = shard_experts(MoE(EXPERTS, 6, EXPERTS, gate=gate))
-    eye = torch.eye(EXPERTS)
-    x = (2 * eye + eye.roll(1, 1)).repeat(3, 1).requires_grad_()
-    y, _ = layer(x)
-    y.sum().backward()
-    assert layer.experts.sent == exchange_bytes(len(x), 2, EXPERTS, processes)  # type: ignore
-    dist.destroy_process_group()
-
-
 @pytest.mark.parametrize("processes", [2, 4])
 def test_bytes_are_the_formulas(processes, tmp_path):
-    mp.spawn(even, (processes, str(tmp_path)), processes)
+    start(even, processes, str(tmp_path))
 
 
 def test_one_process_and_what_is_refused(tmp_path):

@@ -25,7 +25,9 @@ def mixtral():
 
 
 def deepseek_v2(method, groups=(1, 1)):
-    config = DeepseekV2Config(**DEEPSEEK, topk_method=method, n_group=groups[0], topk_group=groups[1])
+    config = DeepseekV2Config(
+        **DEEPSEEK, num_attention_heads=2, topk_method=method, n_group=groups[0], topk_group=groups[1]
+    )
     gate = TopKGate(8, 6, 2, renormalise=False, scale=2.5, n_groups=groups[0], top_groups=groups[1])
     return DeepseekV2Moe(config), {"gate": gate, "shared_experts": 2}
 

@@ -117,7 +117,9 @@ class SwitchGate(Gate):
     Raises ValueError as `Gate` does, for a jitter outside [0, 1), and for an x that gives no finite logits.
     """
 
-    def __init__(self, d_model: int, n_experts: int, k: int = 1, *, jitter: float = 0.01, init_scale: float = 0.1) -> None:
+    def __init__(
+        self, d_model: int, n_experts: int, k: int = 1, *, jitter: float = 0.01, init_scale: float = 0.1
+    ) -> None:
         if k != 1 or type(k) is not int:
             raise ValueError(f"k must be 1, Switch's one expert, got {k!r}; TopKGate is the gate for more")
         super().__init__(d_model, n_experts, k)
@@ -223,7 +225,9 @@ def update_bias(gate: TopKGate, counts: Int[Tensor, " experts"], gamma: float = 
     gate.bias += gamma * (load.mean() - load).sign().to(gate.bias.dtype)
 
 
-def router_logits(x: Float[Tensor, "tokens d_model"], W: Float[Tensor, "experts d_model"]) -> Float[Tensor, "tokens experts"]:
+def router_logits(
+    x: Float[Tensor, "tokens d_model"], W: Float[Tensor, "experts d_model"]
+) -> Float[Tensor, "tokens experts"]:
     """x W in float32 at least. Raises ValueError where a logit is not finite: such a token has no expert."""
     with torch.autocast(x.device.type, enabled=False):
         logits = F.linear(*(y.to(torch.promote_types(wide(x).dtype, W.dtype)) for y in (x, W)))

@@ -70,7 +70,7 @@ class MoE(nnx.Module):
         self.n_experts, self.k, self.activation = layer.n_experts, layer.k, layer.activation
         self.capacity_factor = layer.capacity_factor
         self.gate_weights = nnx.Dict({name: nnx.Param(_to_jax(p)) for name, p in gate.named_parameters()})
-        self.bias = nnx.Variable(_to_jax(gate.bias)) if isinstance(gate, TopKGate) else None
+        self.bias: Any = nnx.data(nnx.Variable(_to_jax(gate.bias)) if isinstance(gate, TopKGate) else None)
         self.noisy = isinstance(gate, NoisyTopKGate)
         self.jitter = gate.jitter if isinstance(gate, SwitchGate) else 0.0
         self.sigmoid = isinstance(gate, TopKGate) and gate.scores == "sigmoid"
@@ -78,9 +78,10 @@ class MoE(nnx.Module):
         self.scale = gate.scale if isinstance(gate, TopKGate) else 1.0
         self.groups = (gate.n_groups, gate.top_groups) if isinstance(gate, TopKGate) else (1, 1)
         self.W_1, self.W_2 = (nnx.Param(_to_jax(W)) for W in (layer.experts.W_1, layer.experts.W_2))
-        self.shared = None
-        if layer.shared is not None:
-            self.shared = nnx.Dict(W_1=nnx.Param(_to_jax(layer.shared.W_1)), W_2=nnx.Param(_to_jax(layer.shared.W_2)))
+        shared = layer.shared
+        self.shared: Any = nnx.data(
+            None if shared is None else nnx.Dict({n: nnx.Param(_to_jax(p)) for n, p in shared.named_parameters()})
+        )
 
     def __call__(
         self, x: Float[Array, "*batch d_model"], padding_mask: Bool[Array, "*batch"] | None = None,
@@ -176,7 +177,7 @@ def _load_probability(clean: Array, H: Array, deviation: Array, k: int) -> Array
     if k == H.shape[-1]:
         return jnp.ones_like(H)
     top, _ = jax.lax.top_k(H, k + 1)
-    kth_excluding = jnp.where(H >= top[:, k - 1 : k], top[:, k:], top[:, k - 1 : k])
+    kth_excluding = jnp.where(top[:, k - 1 : k] <= H, top[:, k:], top[:, k - 1 : k])
     return jax.scipy.stats.norm.cdf((clean - kth_excluding) / deviation)
 
 

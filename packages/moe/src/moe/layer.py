@@ -120,7 +120,9 @@ class MoE(nn.Module):
             return None
         return expert_capacity(self.capacity_factor, tokens, self.k, self.n_experts)
 
-    def _printed(self, x: Float[Tensor, "tokens d_model"], routing: Routing, slots: Slots) -> Float[Tensor, "tokens d_model"]:
+    def _printed(
+        self, x: Float[Tensor, "tokens d_model"], routing: Routing, slots: Slots
+    ) -> Float[Tensor, "tokens d_model"]:
         """Eq. 1: G(x) has a column for each expert, 0 where a token does not go or is dropped."""
         kept = torch.zeros_like(routing.weights, dtype=torch.bool).flatten().index_fill(0, slots.choice, True)
         G = torch.zeros_like(routing.probs).scatter(1, routing.experts, routing.weights * kept.view_as(routing.weights))
@@ -129,7 +131,9 @@ class MoE(nn.Module):
             y = y + G[:, i : i + 1] * self.experts.one(i, x)
         return y.to(output_dtype(x))
 
-    def _sorted(self, x: Float[Tensor, "tokens d_model"], routing: Routing, slots: Slots) -> Float[Tensor, "tokens d_model"]:
+    def _sorted(
+        self, x: Float[Tensor, "tokens d_model"], routing: Routing, slots: Slots
+    ) -> Float[Tensor, "tokens d_model"]:
         """The same from the kept choices alone, each expert's in one piece."""
         token = slots.choice // self.k
         out = self.experts(x.index_select(0, token), slots.kept.tolist())
