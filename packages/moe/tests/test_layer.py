@@ -137,7 +137,7 @@ def test_capacity_is_switchs():
 
 
 def test_first_choices_are_served_first():
-    """Two experts, both chosen by each token; capacity 2 of 3. Second choices of the first tokens yield to first ones."""
+    """Two experts, both chosen by each token; capacity 2 of 3. Second choices yield to first ones."""
     made = layer("topk_softmax", n_experts=2, capacity_factor=2 / 3).eval()
     with torch.no_grad():
         made.gate.W_r.zero_()[0, 0] = 1

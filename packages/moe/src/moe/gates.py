@@ -37,7 +37,10 @@ class Routing:
 
 
 class Gate(nn.Module):
-    """What all have in common. Raises ValueError for sizes that are no whole numbers, and for more choices than experts."""
+    """What all have in common.
+
+    Raises ValueError for sizes that are no whole numbers, and for more choices than experts.
+    """
 
     def __init__(self, d_model: int, n_experts: int, k: int) -> None:
         super().__init__()
@@ -58,7 +61,8 @@ class Gate(nn.Module):
 
 
 class NoisyTopKGate(Gate):
-    """Shazeer et al., Eq. 3 to 5: G(x) = Softmax(KeepTopK(H(x), k)), H(x)_i = (x W_g)_i + N(0, 1) Softplus((x W_noise)_i).
+    """Shazeer et al., Eq. 3 to 5: G(x) = Softmax(KeepTopK(H(x), k)) with
+    H(x)_i = (x W_g)_i + N(0, 1) Softplus((x W_noise)_i).
 
     W_g and W_noise (experts, d_model) start at zero, so that the load is about equal at first (Appendix A). In eval
     there is no noise. k is at least 2: the softmax over one kept value is 1, and the router has no gradient from it.
@@ -77,10 +81,8 @@ class NoisyTopKGate(Gate):
     def forward(self, x: Float[Tensor, "tokens d_model"]) -> Routing:
         self.check(x)
         clean = router_logits(x, self.W_g)
-        H, scale = clean, None
-        if self.training:
-            scale = F.softplus(router_logits(x, self.W_noise))
-            H = clean + torch.randn_like(clean) * scale
+        scale = F.softplus(router_logits(x, self.W_noise)) if self.training else None
+        H = clean if scale is None else clean + torch.randn_like(clean) * scale
         top, experts = H.topk(self.k)
         load = None if scale is None else load_probability(clean, H, scale, self.k).sum(0)
         return Routing(experts, top.softmax(-1), clean.softmax(-1), clean, load)

@@ -1,4 +1,4 @@
-"""The Flax (nnx) twin: Switch's dispatch and combine tensors (Section 2.2 and Appendix F), every shape known beforehand.
+"""The Flax (nnx) twin: Switch's dispatch and combine tensors (Section 2.2, Appendix F), all shapes known beforehand.
 
     dispatch (tokens, experts, capacity): 1 where a token has this place of this expert
     combine  the same shape: its gate value there
@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float, Int
 from moe.capacity import expert_capacity
 
 if TYPE_CHECKING:
-    from moe import layer as torch_layer
+    from moe.layer import MoE as TorchMoE
 
 
 class MoEInfo(NamedTuple):
@@ -60,11 +60,11 @@ def dispatch_and_combine(
 class MoE(nnx.Module):
     """The twin of a torch layer, with copies of its weights, as `from_torch` makes it."""
 
-    def __init__(self, layer: torch_layer.MoE) -> None:
+    def __init__(self, layer: TorchMoE) -> None:
         from moe.experts import Experts
         from moe.gates import NoisyTopKGate, SwitchGate, TopKGate
 
-        if not isinstance(layer.experts, Experts):
+        if type(layer.experts) is not Experts:
             raise ValueError("layer must have all its experts in this process, got a sharded one")
         gate = layer.gate
         self.n_experts, self.k, self.activation = layer.n_experts, layer.k, layer.activation
@@ -136,16 +136,14 @@ class MoE(nnx.Module):
         return x @ W.astype(jnp.promote_types(W.dtype, x.dtype)).T
 
     def _route(self, x: Float[Array, "tokens d_model"], key: Array | None) -> tuple[Any, ...]:
-        """Experts, weights, probabilities, logits, and each token's part of the smooth load, None where there is none."""
+        """Experts, weights, probabilities, logits, and each token's part of the smooth load or None."""
         if key is not None and self.jitter:
             x = x * jax.random.uniform(key, x.shape, x.dtype, 1 - self.jitter, 1 + self.jitter)
         logits = self._logits(x)
         if self.noisy:
-            H, load = logits, None
-            if key is not None:
-                deviation = jax.nn.softplus(self._logits(x, "W_noise"))
-                H = logits + jax.random.normal(key, logits.shape, logits.dtype) * deviation
-                load = _load_probability(logits, H, deviation, self.k)
+            deviation = jax.nn.softplus(self._logits(x, "W_noise"))
+            H = logits if key is None else logits + jax.random.normal(key, logits.shape, logits.dtype) * deviation
+            load = None if key is None else _load_probability(logits, H, deviation, self.k)
             top, experts = jax.lax.top_k(H, self.k)
             return experts, jax.nn.softmax(top), jax.nn.softmax(logits), logits, load
         scores = jax.nn.sigmoid(logits) if self.sigmoid else jax.nn.softmax(logits)
@@ -186,7 +184,7 @@ def _squared_cv(v: Float[Array, " experts"]) -> Float[Array, ""]:
     return ((v / mean - v.mean() / mean) ** 2).mean()
 
 
-def from_torch(layer: torch_layer.MoE) -> MoE:
+def from_torch(layer: TorchMoE) -> MoE:
     """The twin of a torch layer. Raises ValueError for a sharded one, for a gate of another kind, and for weights that
     JAX does not hold: float64 without `jax_enable_x64`."""
     return MoE(layer)

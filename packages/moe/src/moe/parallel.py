@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from moe.checks import whole
 from moe.experts import Experts
@@ -36,7 +36,7 @@ def shard_experts(layer: MoE, group: dist.ProcessGroup | None = None) -> MoE:
 
     Raises ValueError for another layer, for one without the fast path, and where P does not divide the experts.
     """
-    if not isinstance(layer, MoE) or not isinstance(layer.experts, Experts):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(layer, MoE) or type(layer.experts) is not Experts:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ValueError(f"layer must be a MoE with all its experts, got {layer!r}")
     if not layer.fused:
         raise ValueError("layer must be fused, for Eq. 1 as it is printed needs every expert on every token")
@@ -61,25 +61,19 @@ def sum_gradients(layer: MoE) -> None:
                 dist.all_reduce(p.grad, group=layer.experts.group)
 
 
-class ParallelExperts(nn.Module):
-    """In place of `Experts`: the rows that it gets are one process's, the experts all there are.
+class ParallelExperts(Experts):
+    """In place of `Experts`, of which this process keeps its part; its rows are one process's, for all experts.
 
     sent: bytes of rows and their gradients that this process has sent to others so far, without the counts
     """
 
     def __init__(self, experts: Experts, group: dist.ProcessGroup | None = None) -> None:
-        super().__init__()
-        self.group, self.processes = group, dist.get_world_size(group)
-        self.rank = dist.get_rank(group)
-        n = len(experts.W_1) // self.processes
-        mine = slice(self.rank * n, (self.rank + 1) * n)
+        rank, processes = dist.get_rank(group), dist.get_world_size(group)
+        n = len(experts.W_1) // processes
+        mine = slice(rank * n, (rank + 1) * n)
         W_1, W_2 = (W.detach()[mine].clone() for W in (experts.W_1, experts.W_2))
-        self.local = Experts(W_1, W_2, experts.activation)
-        self.sent = 0
-
-    @property
-    def W_1(self) -> Tensor:
-        return self.local.W_1
+        super().__init__(W_1, W_2, experts.activation)
+        self.group, self.rank, self.processes, self.sent = group, rank, processes, 0
 
     def forward(self, rows: Float[Tensor, "rows d_model"], counts: list[int]) -> Float[Tensor, "rows d_model"]:
         """As `Experts`, with an expert on whichever process has it."""
@@ -92,7 +86,7 @@ class ParallelExperts(nn.Module):
         # by process and then expert; the experts want them by expert
         expert = torch.arange(n, device=rows.device).repeat(self.processes).repeat_interleave(coming)
         order = expert.argsort(stable=True)
-        out = self.local(arrived[order], coming.view(-1, n).sum(0).tolist())
+        out = super().forward(arrived[order], coming.view(-1, n).sum(0).tolist())
         return _Exchange.apply(out.new_empty(out.shape).index_copy(0, order, out), to, came, self)
 
 
