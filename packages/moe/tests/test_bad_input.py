@@ -85,10 +85,10 @@ def test_options(options, message):
         (lambda: load_loss(torch.ones(0)), r"load must be of shape \(experts\), got \(0,\)"),
         (lambda: router_z_loss(torch.ones(4)), "logits must be of shape"),
         (lambda: switch_balance_loss(torch.ones(4)), "probs must be of shape"),
-        (lambda: switch_balance_loss(torch.ones(3, 4), torch.tensor([0, 1, 4])), "experts must be from 0 to 3, got 0 to 4"),
+        (lambda: switch_balance_loss(torch.ones(3, 4), torch.tensor([0, 1, 4])), "experts must be from 0 to 3"),
         (lambda: switch_balance_loss(torch.ones(3, 4), torch.zeros(2).long()), r"experts must be of shape \(3,\) or"),
         (lambda: switch_balance_loss(torch.ones(3, 4), torch.zeros(3)), "experts must be a tensor of whole numbers"),
-        (lambda: switch_balance_loss(torch.ones(3, 4), torch.zeros(3).bool()), "experts must be a tensor of whole numbers"),
+        (lambda: switch_balance_loss(torch.ones(3, 4), torch.zeros(3).bool()), "experts must be a tensor of"),
     ],
 )  # fmt: skip
 def test_functions(make, message):

@@ -32,7 +32,8 @@ def both(made, x, mask=None):
 @given(
     gate=st.sampled_from(GATES), n_experts=st.integers(2, 7), k=st.integers(1, 4), shared=st.integers(0, 2),
     activation=st.sampled_from(["relu", "swiglu"]), capacity=st.sampled_from([None, 0.3, 1.0, 1.25, 50.0]),
-    shape=st.lists(st.integers(1, 5), max_size=3), training=st.booleans(), masked=st.sampled_from([None, 0.0, 0.5, 1.0]),
+    shape=st.lists(st.integers(1, 5), max_size=3), training=st.booleans(),
+    masked=st.sampled_from([None, 0.0, 0.5, 1.0]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )  # fmt: skip
 def test_sorted_is_as_printed(

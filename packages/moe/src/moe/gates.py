@@ -110,8 +110,8 @@ def load_probability(
 
 
 class SwitchGate(Gate):
-    """Switch, Section 2.1: one expert, weighted by its probability p_i(x) = Softmax(x W_r)_i, which is not renormalised:
-    that is where the router's gradient comes from.
+    """Switch, Section 2.1: one expert, weighted by its probability p_i(x) = Softmax(x W_r)_i, which is not
+    renormalised: that is where the router's gradient comes from.
 
     W_r (experts, d_model)
     jitter: ε; in training the router sees x times a uniform draw from 1 − ε to 1 + ε (Appendix C, Table 11)
@@ -151,8 +151,8 @@ class TopKGate(Gate):
     n_groups, top_groups: experts are in this many groups of equal size, and only those of the best `top_groups` can be
         chosen (V2, Section 2.2.2; V3, Section 2.1.2: a limit on the machines that a token is sent to). A group is as
         good as its best expert with softmax, as the sum of its two best with sigmoids
-    W_r (experts, d_model); bias (experts), a buffer at zero that is added to choose, and not to weigh (V3, Eq. 16): what
-        `update_bias` turns is a balance without an auxiliary loss
+    W_r (experts, d_model); bias (experts), a buffer at zero that is added to choose, and not to weigh (V3, Eq. 16):
+        what `update_bias` turns is a balance without an auxiliary loss
 
     Raises ValueError as `Gate` does, for other values of these, for k = 1 among several experts with renormalise=True,
     and for an x that gives no finite logits.

@@ -45,7 +45,7 @@ def squared_cv(v: Float[Tensor, " experts"]) -> Float[Tensor, ""]:
 
 
 def switch_balance_loss(
-    probs: Float[Tensor, "tokens experts"], experts: Int[Tensor, tokens * k] | None = None
+    probs: Float[Tensor, "tokens experts"], experts: Int[Tensor, "tokens ..."] | None = None
 ) -> Float[Tensor, ""]:
     """Switch, Eq. 4 to 6, without α: N Σ f_i P_i, with f_i the share of the tokens that chose expert i and P_i the mean
     probability of i. It is 1 where both are uniform.
