@@ -180,7 +180,8 @@ def _load_probability(clean: Array, H: Array, deviation: Array, k: int) -> Array
 
 
 def _squared_cv(v: Float[Array, " experts"]) -> Float[Array, ""]:
-    mean = jnp.where(v.mean() == 0, 1, v.mean())
+    limits = jnp.finfo(v.dtype)
+    mean = jnp.where(jnp.abs(v.mean()) < limits.tiny / limits.eps, 1, v.mean())
     return ((v / mean - v.mean() / mean) ** 2).mean()
 
 

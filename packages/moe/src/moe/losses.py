@@ -37,10 +37,11 @@ def load_loss(load: Float[Tensor, " experts"]) -> Float[Tensor, ""]:
 def squared_cv(v: Float[Tensor, " experts"]) -> Float[Tensor, ""]:
     """The variance over the squared mean, which needs no square root: its gradient at equal values is 0, not NaN.
 
-    Values that are all 0, as where every token is padding, give 0.
+    Values that are all 0, as where every token is padding, give 0; so do those too small to divide by.
     """
     mean = v.mean()
-    mean = torch.where(mean == 0, 1, mean)
+    limits = torch.finfo(v.dtype)
+    mean = torch.where(mean.abs() < limits.tiny / limits.eps, 1, mean)
     return (v / mean - v.mean() / mean).square().mean()
 
 
