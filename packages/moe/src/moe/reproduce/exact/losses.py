@@ -120,8 +120,8 @@ def deepseek_bias_chooses(run: Run) -> dict[str, float]:
 @claim("deepseek-bias-balances")
 def deepseek_bias_balances(run: Run) -> Measured:
     """Tokens around a common direction, so that a few experts are liked by all; γ = 0.001."""
-    updates = 2000
-    x = draw(run, 4096, 32) + 2 * draw(run, 32)
+    updates = 1000
+    x = draw(run, 1024, 32) + 2 * draw(run, 32)
     gate = gates.TopKGate(32, 16, 4, scores="sigmoid").double()
     with torch.no_grad():
         gate.W_r.normal_(std=0.1, generator=torch.Generator().manual_seed(run.seed + 1))

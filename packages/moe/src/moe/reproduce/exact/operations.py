@@ -14,7 +14,7 @@ import moe
 from moe.gates import TopKGate
 
 D_MODEL, D_FF, TOKENS = 64, 128, 512
-EXPERTS = (4, 16, 64, 256)
+EXPERTS = (4, 16, 64)
 
 
 def tokens(run: Run, n: int = TOKENS, d_model: int = D_MODEL) -> torch.Tensor:

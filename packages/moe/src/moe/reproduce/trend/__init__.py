@@ -1,0 +1,1 @@
+"""Trend claims: what the papers report of whole models, on small ones."""
