@@ -68,7 +68,8 @@ def trained(run: Run, name: str) -> dict[str, Any]:
             dropped.append(torch.stack([info.dropped / info.counts.sum() for info in infos]).mean())
         if done % max(1, steps // POINTS) == 0:
             curve.append({"step": done, "nats": evaluate(model, held_out[: shown // LENGTH])[0]})
-    nats, layers = evaluate(model, held_out)
+    nats, routed = evaluate(model, held_out)
+    layers = [routing(importance, experts, held_out[:, :-1]) for importance, experts in routed]
     ends = {"first": dropped[:ENDS], "last": dropped[-ENDS:]}
     return {
         "curve": curve, "nats": nats, "unigram": unigram(train, held_out[:, 1:].flatten()), "layers": layers,
@@ -83,8 +84,11 @@ def unigram(tokens: Int[Tensor, " tokens"], held_out: Int[Tensor, " others"]) ->
 
 
 @torch.no_grad()
-def evaluate(model: LanguageModel, windows: Int[Tensor, "windows seq_and_1"]) -> tuple[float, list[dict[str, Any]]]:
-    """Held-out nats per token, in batches as in training, and `routing` of each sparse layer. The model trains on."""
+def evaluate(
+    model: LanguageModel, windows: Int[Tensor, "windows seq_and_1"]
+) -> tuple[float, list[tuple[Tensor, Tensor]]]:
+    """Held-out nats per token, in batches as in training; and of each sparse layer the importance of its experts, and
+    which k each token chose. The model trains on."""
     sparse = [layer for layer in model.ff if isinstance(layer, MoE)]
     chosen: list[list[Tensor]] = [[] for _ in sparse]
     hooks = [
@@ -101,21 +105,19 @@ def evaluate(model: LanguageModel, windows: Int[Tensor, "windows seq_and_1"]) ->
     model.train()
     for hook in hooks:
         hook.remove()
-    inputs = windows[:, :-1]
-    each = zip(importance, chosen, sparse, strict=True)
-    return total / inputs.numel(), [routing(I, torch.cat(E), layer.n_experts, inputs) for I, E, layer in each]
+    return total / windows[:, 1:].numel(), list(zip(importance, map(torch.cat, chosen), strict=True))
 
 
 def routing(
-    importance: Float[Tensor, " experts"], experts: Int[Tensor, "tokens k"], n_experts: int,
-    inputs: Int[Tensor, "windows seq"],
-) -> dict[str, Any]:  # fmt: skip
+    importance: Float[Tensor, " experts"], experts: Int[Tensor, "tokens k"], inputs: Int[Tensor, "windows seq"]
+) -> dict[str, Any]:
     """How evenly one layer routes the held-out tokens, and what its first choices follow.
 
     kinds: the share of the kinds' entropy that the first expert tells, with kinds as they are, permuted over the
         tokens, and permuted over the pieces, where each piece keeps one kind that is another's
     repeats: how often the next token has the same first expert, and how often it would in a random order
     """
+    n_experts = len(importance)
     load = torch.bincount(experts.flatten(), minlength=n_experts).double()
     first = experts[:, 0]
     draw = torch.Generator().manual_seed(0)

@@ -33,7 +33,9 @@ def load_estimator(run: Run) -> Measured:
             others = torch.cat((H[t, :i], H[t, i + 1 :])).sort(descending=True).values
             again = clean[t, i] + scale[t, i] * torch.randn(draws, generator=fresh)
             seen[t, i] = (again > others[k - 1]).double().mean()
-    return Measured((closed - seen).abs().max().item(), {"draws": draws, "closed": closed.tolist(), "seen": seen.tolist()})
+    return Measured(
+        (closed - seen).abs().max().item(), {"draws": draws, "closed": closed.tolist(), "seen": seen.tolist()}
+    )
 
 
 @claim("balanced-losses")
@@ -44,7 +46,7 @@ def balanced_losses(run: Run) -> Measured:
     importance, balanced = moe.importance_loss(gate_values), moe.load_loss(load)
     (importance + balanced).backward()
     rooted = torch.full((8,), 16.0, dtype=torch.float64, requires_grad=True)
-    (rooted.std(correction=0) / rooted.mean()).square().backward()
+    (rooted.var(correction=0).sqrt() / rooted.mean()).square().backward()
     assert gate_values.grad is not None and load.grad is not None and rooted.grad is not None
     gradients = max(gate_values.grad.abs().max().item(), load.grad.abs().max().item())
     value = {"importance": importance.item(), "load": balanced.item(), "gradients": gradients}

@@ -68,9 +68,7 @@ def mixtral_parity(run: Run) -> dict[str, float]:
     from transformers import MixtralConfig
     from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 
-    sizes = MixtralConfig(
-        hidden_size=D_MODEL, intermediate_size=224, num_local_experts=EXPERTS, num_experts_per_tok=2
-    )
+    sizes = MixtralConfig(hidden_size=D_MODEL, intermediate_size=224, num_local_experts=EXPERTS, num_experts_per_tok=2)
     ours = filled(moe.MoE(D_MODEL, 224, EXPERTS, gate="topk_softmax", activation="swiglu"), run.seed)
     ours.gate.get_buffer("bias").zero_()  # Mixtral has none
     output, gradients = differences(MixtralSparseMoeBlock(sizes).eval(), ours, run.seed)

@@ -44,7 +44,9 @@ def by_capacity(run: Run) -> list[dict[str, Any]]:
 def capacity_drops(run: Run) -> Measured:
     """Switch, Section 2.2: per cent of the tokens dropped in the last steps of training, by capacity factor."""
     found = by_capacity(run)
-    return Measured([100 * x["dropped"]["last"] for x in found], {"first": [100 * x["dropped"]["first"] for x in found]})
+    return Measured(
+        [100 * x["dropped"]["last"] for x in found], {"first": [100 * x["dropped"]["first"] for x in found]}
+    )
 
 
 @claim("few-dropped")

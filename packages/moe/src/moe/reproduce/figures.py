@@ -1,0 +1,164 @@
+"""The write-up's figures that need no training: two schematics, the models' sizes, and three checks of the maths."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from papertest.claims import figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ROLES = ("ours", "peer", "variant", "other")
+
+
+@figure("dispatch")
+def dispatch(results: dict[str, Any]) -> Figure:
+    """Eight tokens, four experts, k = 1: the gate, the sorting, the capacity, and the way back."""
+    axis, drawing = canvas(11.0, 5.0, 22.0, 10.0)
+    chosen = (0, 2, 0, 1, 0, 3, 2, 0)
+    for text, x in (("tokens", 1.2), ("gate", 5.2), ("sorted by expert", 10.0), ("experts", 14.6), ("outputs", 20.4)):
+        axis.text(x, 9.6, text, ha="center", weight="bold")
+    rows = [8.6 - t * 1.1 for t in range(8)]
+    box(axis, 5.2, 0.5, 2.6, 8.7, "which expert,\nwith what\nweight $G(x)$", "white")
+    slot = {expert: 0 for expert in range(4)}
+    for t, (y, expert) in enumerate(zip(rows, chosen, strict=True)):
+        role, place = ROLES[expert], slot[expert]
+        slot[expert] += 1
+        at = 8.05 - expert * 2.2 - 0.75 * place
+        box(axis, 1.2, y - 0.3, 1.6, 0.6, f"$x_{t + 1}$", "white")
+        arrow(axis, (2.0, y), (3.9, y))
+        box(axis, 20.4, y - 0.3, 1.6, 0.6, f"$y_{t + 1}$", role if place < 2 else "white")
+        if place < 2:
+            arrow(axis, (6.5, y), (9.2, at + 0.3), role)
+            box(axis, 10.0, at, 1.6, 0.6, f"$x_{t + 1}$", role)
+            arrow(axis, (10.8, at + 0.3), (13.2, at + 0.3))
+            arrow(axis, (16.0, at + 0.3), (19.6, y), role)
+        else:
+            axis.text(6.7, y, "full: dropped, $y = 0$", va="center", fontsize=9, style="italic", color="#555555")
+    for expert, role in enumerate(ROLES):
+        top = 8.05 - expert * 2.2
+        for place in range(slot[expert], 2):
+            box(axis, 10.0, top - 0.75 * place, 1.6, 0.6, "", "white", dashed=True)
+        box(axis, 14.6, top - 0.85, 2.8, 1.5, f"$E_{expert + 1}$", role)
+    return drawing
+
+
+@figure("parallel")
+def parallel(results: dict[str, Any]) -> Figure:
+    """Two processes with two experts each: what stays, and what travels."""
+    axis, drawing = canvas(11.0, 5.0, 22.0, 10.0)
+    for p, base in enumerate((5.4, 0.3)):
+        box(axis, 11.0, base, 21.6, 4.0, "", "#f4f4f4")
+        axis.text(0.5, base + 4.15, f"process {p + 1}", fontsize=9, color="#555555")
+        box(axis, 2.2, base + 1.4, 2.6, 1.2, "its tokens", "white")
+        box(axis, 5.8, base + 1.4, 2.4, 1.2, "its copy of\nthe gate", "white")
+        box(axis, 19.6, base + 1.4, 2.8, 1.2, "weighted sum,\nits outputs", "white")
+        arrow(axis, (3.5, base + 2.0), (4.6, base + 2.0))
+        for e in range(2):
+            expert = 2 * p + e
+            box(axis, 13.0, base + 2.3 - 1.7 * e, 2.6, 1.2, f"$E_{expert + 1}$", ROLES[expert])
+    for p, base in enumerate((5.4, 0.3)):
+        for expert, role in enumerate(ROLES):
+            there = (5.4, 0.3)[expert // 2] + 2.9 - 1.7 * (expert % 2)
+            stays = expert // 2 == p
+            arrow(axis, (7.0, base + 2.0), (11.7, there), role, dashed=not stays)
+            arrow(axis, (14.3, there), (18.2, base + 2.0), role, dashed=not stays)
+    for x, text in ((9.2, "all-to-all 2: dispatch"), (16.4, "all-to-all 3: combine")):
+        axis.text(x, 9.75, text, ha="center", fontsize=9, weight="bold")
+    return drawing
+
+
+@figure("models")
+def models(results: dict[str, Any]) -> Figure:
+    """All parameters against those that a token uses, by `count_moe`."""
+    from papertest.figures import COLOURS, panels
+
+    from moe.config import DEEPSEEK, MIXTRAL, SHAZEER, SWITCH
+    from moe.count import count_moe
+
+    drawing, (axis,) = panels(1, height=5.2, width=8.6)
+    families = (("Shazeer et al.", "standard", SHAZEER), ("Switch", "variant", SWITCH),
+                ("Mixtral", "peer", MIXTRAL), ("DeepSeek", "ours", DEEPSEEK))  # fmt: skip
+    names = {"MoE-4096-h", "Switch-Base", "Switch-C", "Switch-XXL", "Mixtral-8x7B", "Mixtral-8x22B",
+             "DeepSeekMoE-16B", "DeepSeek-V2", "DeepSeek-V3", "T5-XXL"}  # fmt: skip
+    for label, role, family in families:
+        counted = {name: count_moe(model) for name, model in family.items()}
+        points = [((each.active - each.tables) / 1e9, (each.total - each.tables) / 1e9) for each in counted.values()]
+        axis.plot(*zip(*points, strict=True), "o", color=COLOURS[role], label=label)
+        for name, (x, y) in zip(counted, points, strict=True):
+            if name in names:
+                axis.annotate(name, (x, y), (6, -3), textcoords="offset points", fontsize=9)
+    for times, text in ((1, "dense"), (10, "10 times"), (100, "100 times"), (1000, "1,000 times")):
+        axis.plot([3e-3, 150], [3e-3 * times, 150 * times], color="#b0b0b0", linewidth=0.8, linestyle="--", zorder=0)
+        if times < 1000:
+            axis.text(90, 90 * times * 0.62, text, fontsize=8, color="#555555", ha="center")
+    axis.text(0.05, 85, "1,000 times", fontsize=8, color="#555555", ha="center")
+    axis.set(xscale="log", yscale="log", xlim=(5e-3, 150), ylim=(5e-3, 4000), title="What is stored, and what is used",
+             xlabel="billions of parameters that a token uses, without tables",
+             ylabel="billions of parameters, without tables")  # fmt: skip
+    axis.legend(loc="upper left")
+    return drawing
+
+
+@figure("checks", "load-estimator", "switch-capacity", "deepseek-bias-balances")
+def checks(results: dict[str, Any]) -> Figure:
+    """The smooth load against draws, dropped tokens by capacity factor, and the bias at work."""
+    from papertest.figures import COLOURS, measured, panels
+
+    drawing, (load, capacity, bias) = panels(3, height=3.6, width=3.7)
+    details = results["load-estimator"].details
+    closed, seen = ([p for row in details[name] for p in row] for name in ("closed", "seen"))
+    load.plot([0, 1], [0, 1], color=COLOURS["standard"], linewidth=1)
+    load.plot(closed, seen, "o", color=COLOURS["ours"])
+    load.set(title="The smooth load", xlabel="P(x, i), Equation 9", ylabel="share of a million draws")
+    dropped = results["switch-capacity"].details["dropped"]
+    measured(capacity, [float(c) for c in dropped], [100 * share for share in dropped.values()], "ours", "dropped")
+    capacity.set(title="Capacity, a skewed router", xlabel="capacity factor, 8 experts", ylabel="tokens dropped, %")
+    ratios = results["deepseek-bias-balances"].details["every_100"]
+    measured(bias, [100 * i for i in range(len(ratios))], ratios, "ours", "largest load")
+    bias.axhline(1, color=COLOURS["standard"], linewidth=1)
+    bias.set(title="The bias at work", xlabel="updates of 0.001", ylabel="largest over mean load")
+    return drawing
+
+
+def canvas(width: float, height: float, x: float, y: float) -> tuple[Axes, Figure]:
+    """An empty sheet of this many inches with coordinates up to x and y."""
+    import matplotlib.pyplot as plt
+
+    from papertest.figures import house_style
+
+    with house_style():
+        drawing, axis = plt.subplots(figsize=(width, height))
+    axis.set(xlim=(0, x), ylim=(0, y))
+    axis.set_axis_off()
+    return axis, drawing
+
+
+def box(
+    axis: Axes, x: float, y: float, width: float, height: float, text: str, role: str, *, dashed: bool = False
+) -> None:
+    """A box that stands on y and has its middle at x."""
+    from matplotlib.patches import FancyBboxPatch
+
+    from papertest.figures import COLOURS
+
+    axis.add_patch(
+        FancyBboxPatch(
+            (x - width / 2, y), width, height, "round,pad=0,rounding_size=0.15", facecolor=COLOURS.get(role, role),
+            edgecolor="black", linewidth=0.8, linestyle=":" if dashed else "-", zorder=2,
+        )
+    )  # fmt: skip
+    dark = role in ("ours", "peer", "other")
+    axis.text(x, y + height / 2, text, ha="center", va="center", fontsize=9, color="white" if dark else "black")
+
+
+def arrow(
+    axis: Axes, start: tuple[float, float], end: tuple[float, float], role: str = "black", *, dashed: bool = False
+) -> None:
+    """In the colour of a role."""
+    from papertest.figures import COLOURS
+
+    look = {"arrowstyle": "-|>", "color": COLOURS.get(role, role), "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
+    axis.annotate("", end, start, arrowprops=look | {"linestyle": "--" if dashed else "-"})
