@@ -17,7 +17,7 @@ NEWS = {f"news_{n}_h": f"MoE-{n}-h" for n in (256, 1024, 4096, 16384, 65536, 131
 
 
 def shazeer(left_out: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Millions of parameters without embedding and softmax, and of operations, of all rows of Tables 7 and 8 but one."""
+    """Millions of parameters without embedding and softmax, and of operations, of Tables 7 and 8 but for one row."""
     rows = {part: config.SHAZEER[name] for part, name in LSTMS.items() if part != left_out}
     rows |= {part: config.SHAZEER_NEWS[name] for part, name in NEWS.items()}
     counted = {part: count.count_moe(row) for part, row in rows.items()}

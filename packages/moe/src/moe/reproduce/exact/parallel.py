@@ -18,7 +18,7 @@ from moe.reproduce.processes import D_MODEL, PROCESSES, backward, start, work
 
 
 def together(results: list[dict[str, Any]], names: list[str]) -> list[Tensor]:
-    """Gradients in the plain layer's order: the processes' parts of the experts one after another, the rest as it is."""
+    """Gradients in the plain layer's order: the processes' parts of the experts one after another, the rest as is."""
     parts = [list(each["gradients"].values()) for each in results]
     return [
         torch.cat(each) if name.startswith("experts.") else each[0]
