@@ -36,7 +36,7 @@ def dispatch(results: dict[str, Any]) -> Figure:
             arrow(axis, (10.8, at + 0.3), (13.2, at + 0.3))
             arrow(axis, (16.0, at + 0.3), (19.6, y), role)
         else:
-            axis.text(6.7, y, "full: dropped, $y = 0$", va="center", fontsize=9, style="italic", color="#555555")
+            axis.text(6.7, y, "full: dropped", va="center", fontsize=9, style="italic", color="#555555")
     for expert, role in enumerate(ROLES):
         top = 8.05 - expert * 2.2
         for place in range(slot[expert], 2):
@@ -83,22 +83,23 @@ def models(results: dict[str, Any]) -> Figure:
                 ("Mixtral", "peer", MIXTRAL), ("DeepSeek", "ours", DEEPSEEK))  # fmt: skip
     names = {"MoE-4096-h", "Switch-Base", "Switch-C", "Switch-XXL", "Mixtral-8x7B", "Mixtral-8x22B",
              "DeepSeekMoE-16B", "DeepSeek-V2", "DeepSeek-V3", "T5-XXL"}  # fmt: skip
+    left = {"Switch-XXL"}
     for label, role, family in families:
         counted = {name: count_moe(model) for name, model in family.items()}
         points = [((each.active - each.tables) / 1e9, (each.total - each.tables) / 1e9) for each in counted.values()]
         axis.plot(*zip(*points, strict=True), "o", color=COLOURS[role], label=label)
         for name, (x, y) in zip(counted, points, strict=True):
             if name in names:
-                axis.annotate(name, (x, y), (6, -3), textcoords="offset points", fontsize=9)
-    for times, text in ((1, "dense"), (10, "10 times"), (100, "100 times"), (1000, "1,000 times")):
+                at, side = ((-6, -4), "right") if name in left else ((6, -4), "left")
+                axis.annotate(name, (x, y), at, textcoords="offset points", ha=side, fontsize=9)
+    for times, text in ((1, "as much as is used"), (10, "10 times"), (100, "100 times"), (1000, "1,000 times")):
         axis.plot([3e-3, 150], [3e-3 * times, 150 * times], color="#b0b0b0", linewidth=0.8, linestyle="--", zorder=0)
-        if times < 1000:
-            axis.text(90, 90 * times * 0.62, text, fontsize=8, color="#555555", ha="center")
-    axis.text(0.05, 85, "1,000 times", fontsize=8, color="#555555", ha="center")
+        axis.text(0.06, 0.06 * times, text, fontsize=8, color="#555555", ha="center", va="center",
+                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
     axis.set(xscale="log", yscale="log", xlim=(5e-3, 150), ylim=(5e-3, 4000), title="What is stored, and what is used",
              xlabel="billions of parameters that a token uses, without tables",
              ylabel="billions of parameters, without tables")  # fmt: skip
-    axis.legend(loc="upper left")
+    axis.legend(loc="lower right")
     return drawing
 
 
