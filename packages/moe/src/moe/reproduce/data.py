@@ -45,11 +45,11 @@ FUNCTION = frozenset(  # words of the closed classes, the Bible's and Shakespear
     re.findall(
         r"\w+",
         """a an the this that these those i me my mine we us our ours thou thee thy thine ye you your yours he him his
-        she her hers it its they them their theirs who whom whose which what and or but nor for if as than then so because
-        though lest of in on to at by from with without into unto upon up down out over under before after against
-        among between through till until am is are was were be been being art wast have has had hath hast do does did
-        doth dost shall shalt should will wilt would may might must can could let not no all any every some such there
-        here when where how why""",
+        she her hers it its they them their theirs who whom whose which what and or but nor for if as than then so
+        because though lest of in on to at by from with without into unto upon up down out over under before after
+        against among between through till until am is are was were be been being art wast have has had hath hast do
+        does did doth dost shall shalt should will wilt would may might must can could let not no all any every some
+        such there here when where how why""",
     )
 )
 
