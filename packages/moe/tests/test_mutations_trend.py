@@ -46,8 +46,9 @@ def choices(arm):
     if uneven(arm) > 1:
         first = kinds % 2
     else:
-        first = kinds * (arm.experts // 4) + torch.arange(len(kinds)) // 2 % (arm.experts // 4)
-    others = (first[:, None] + torch.arange(arm.k)) % max(1, arm.experts)
+        of_a_kind = max(1, arm.experts // 4)
+        first = kinds * of_a_kind + torch.arange(len(kinds)) // 2 % of_a_kind
+    others = (first[:, None] + torch.arange(arm.k)) % arm.experts
     importance = torch.bincount(others.flatten(), minlength=arm.experts).float()
     return importance, others, inputs()
 

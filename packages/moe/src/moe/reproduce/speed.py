@@ -71,9 +71,9 @@ def fast_against_mixtral(run: Run) -> Timed:
     from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 
     sizes: Any = {"hidden_size": D_MODEL, "intermediate_size": D_FF, "num_local_experts": EXPERTS,
-                  "num_experts_per_tok": K}  # fmt: skip
+                  "num_experts_per_tok": K, "experts_implementation": "eager"}  # fmt: skip
     x, ours = tokens(run), mixture(run, EXPERTS, "swiglu")
-    theirs: Any = MixtralSparseMoeBlock(MixtralConfig(**sizes, experts_implementation="eager")).to(run.device)
+    theirs: Any = MixtralSparseMoeBlock(MixtralConfig(**sizes)).to(run.device)
     with torch.no_grad():
         theirs.gate.weight.copy_(ours.gate.get_parameter("W_r"))
         theirs.experts.gate_up_proj.copy_(ours.experts.W_1)

@@ -91,10 +91,7 @@ def evaluate(
     which k each token chose. The model trains on."""
     sparse = [layer for layer in model.ff if isinstance(layer, MoE)]
     chosen: list[list[Tensor]] = [[] for _ in sparse]
-    hooks = [
-        layer.gate.register_forward_hook(lambda gate, given, found, into=into: into.append(found.experts.cpu()))
-        for layer, into in zip(sparse, chosen, strict=True)
-    ]
+    hooks = [layer.gate.register_forward_hook(_noting(into)) for layer, into in zip(sparse, chosen, strict=True)]
     model.eval()
     total, importance = 0.0, [torch.zeros(layer.n_experts) for layer in sparse]
     for ids in windows.split(BATCH):
@@ -106,6 +103,11 @@ def evaluate(
     for hook in hooks:
         hook.remove()
     return total / windows[:, 1:].numel(), list(zip(importance, map(torch.cat, chosen), strict=True))
+
+
+def _noting(into: list[Tensor]) -> Any:
+    """A hook on a gate that keeps which experts it chose."""
+    return lambda gate, given, found: into.append(found.experts.cpu())
 
 
 def routing(
