@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -15,6 +15,7 @@ from moe.gates import TopKGate
 
 D_MODEL, D_FF, TOKENS = 64, 128, 512
 EXPERTS = (4, 16, 64)
+GATES: tuple[tuple[Literal["switch", "topk_softmax"], int], ...] = (("switch", 1), ("topk_softmax", 2))
 
 
 def tokens(run: Run, n: int = TOKENS, d_model: int = D_MODEL) -> torch.Tensor:
@@ -26,7 +27,7 @@ def constant_operations(run: Run) -> Measured:
     """Switch's gate with one expert and Mixtral's with two; the details have Eq. 1 as it is printed, which grows."""
     x, worst, router = tokens(run), 0.0, 0
     details: dict[str, dict[str, int]] = {}
-    for gate, k in (("switch", 1), ("topk_softmax", 2)):
+    for gate, k in GATES:
         found: list[int] = []
         for n in EXPERTS:
             layer = moe.MoE(D_MODEL, D_FF, n, k, gate=gate).eval()

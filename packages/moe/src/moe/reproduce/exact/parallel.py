@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.multiprocessing as mp
 from torch import Tensor
+from torch.multiprocessing.spawn import start_processes
 
 from papertest.claims import Measured, Run, claim
 from papertest.parity import relative_error
@@ -30,7 +30,7 @@ def together(results: list[dict[str, Any]], names: list[str]) -> list[Tensor]:
 def expert_parallel(run: Run) -> Measured:
     """Tokens at random and evenly routed ones; the bytes are those of the latter."""
     with tempfile.TemporaryDirectory() as folder:
-        mp.start_processes(work, (folder, run.seed), PROCESSES, start_method="spawn")
+        start_processes(work, (folder, run.seed), PROCESSES, start_method="spawn")
         files = [torch.load(Path(folder) / f"{rank}.pt") for rank in range(PROCESSES)]
     found = {"output": 0.0, "gradients": 0.0}
     for even, results in zip((False, True), zip(*files, strict=True), strict=True):
@@ -40,7 +40,7 @@ def expert_parallel(run: Run) -> Measured:
             found["output"] = max(found["output"], relative_error(each["y"], y))
             found["gradients"] = max(found["gradients"], relative_error(each["dx"], dx))
         names, true = zip(*((name, p.grad) for name, p in layer.named_parameters()), strict=True)
-        for ours, grad in zip(together(results, list(names)), true, strict=True):
+        for ours, grad in zip(together(list(results), list(names)), true, strict=True):
             found["gradients"] = max(found["gradients"], relative_error(ours, grad))
     sent = [each[1]["sent"] for each in files]
     formula = parallel.exchange_bytes(start(True, run.seed)[1].shape[1], 2, D_MODEL, PROCESSES, itemsize=8)

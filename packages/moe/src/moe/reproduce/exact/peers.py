@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +119,10 @@ def moe_flax_twin(run: Run) -> dict[str, float]:
     draw = np.random.default_rng(run.seed)
     x, upstream = (draw.standard_normal((2, 48, D_MODEL), dtype=np.float32) for _ in range(2))
     found = {"output": 0.0, "gradients": 0.0, "losses": 0.0}
-    for gate, factor in (("switch", 1.0), ("topk_softmax", None)):
+    settings: tuple[tuple[Literal["switch", "topk_softmax"], float | None], ...] = (
+        ("switch", 1.0), ("topk_softmax", None),
+    )  # fmt: skip
+    for gate, factor in settings:
         ours = filled(moe.MoE(D_MODEL, 96, EXPERTS, gate=gate, capacity_factor=factor), run.seed)
         given = torch.from_numpy(x).requires_grad_()
         y, info = ours(given)
