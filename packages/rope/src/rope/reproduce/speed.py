@@ -21,7 +21,7 @@ from rope.rotary import apply_rope
 
 SHAPE, FEW = (1, 16, 4096, 64), (1, 2, 256, 64)  # FEW: in `reproduce --quick`
 SHORT, LONG = 64, 512  # tokens of a sequence
-CALLS = 4  # of a training step, or of a rotation, in a row: one alone is soon over
+CALLS, TURNS = 4, 20  # of a training step, and of a rotation, in a row: one alone is soon over
 
 
 @claim("rotary-speed")
@@ -57,13 +57,13 @@ def beside_transformers(run: Run, dtype: torch.dtype) -> Timed:
     }
     inputs = [x.requires_grad_() for x in (q, k)]
     sides = {name: there_and_back(rotation, inputs, upstream) for name, rotation in rotations.items()}
-    times = bench.rounds(run, {name: repeated(side, CALLS) for name, side in sides.items()}, null="interleaved")
+    times = bench.rounds(run, {name: repeated(side, TURNS) for name, side in sides.items()}, null="interleaved")
     peaks = {name: peak_memory(side, run.device) for name, side in sides.items()}
     layouts = [name for name in sides if name != "transformers"]
     memory = {f"{name}_memory": peaks[name] / peaks["transformers"] for name in layouts}
     ratios = zip(*(times.ratio("transformers", name) for name in layouts), strict=True)
     rounds = [dict(zip(layouts, row, strict=True)) | memory for row in ratios]
-    return Timed(rounds, times.null, {"seconds": times.seconds, "bytes": peaks, "calls": CALLS})
+    return Timed(rounds, times.null, {"seconds": times.seconds, "bytes": peaks, "calls": TURNS})
 
 
 def there_and_back(
