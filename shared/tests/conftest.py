@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from papertest.package import Package
+from papertest.records import Record
+
 RECORD = """
 [paper]
 title = "A Toy"
@@ -529,3 +532,11 @@ def recorded_toy(tmp_path_factory: pytest.TempPathFactory, nursery: subprocess.P
     toy = build(tmp_path_factory.mktemp("recorded") / "checkout", nursery)
     assert toy.run("--record").code == 0
     return toy
+
+
+@pytest.fixture(scope="session")
+def our_records() -> dict[str, Record]:
+    """The records of this repository by name, each read together with the others of its package."""
+    homes = sorted((Path(__file__).parents[2] / "packages").iterdir())
+    packages = [Package.at(home / "src" / home.name.replace("-", "_")) for home in homes if (home / "src").exists()]
+    return {name: record for package in packages for name, record in package.papers.items()}

@@ -115,10 +115,10 @@ def checks(results: dict[str, Any]) -> Figure:
     load.plot(closed, seen, "o", color=COLOURS["ours"])
     load.set(title="The smooth load", xlabel="P(x, i), Equation 9", ylabel="share of a million draws")
     dropped = results["switch-capacity"].details["dropped"]
-    measured(capacity, [float(c) for c in dropped], [100 * share for share in dropped.values()], "ours", "dropped")
+    measured(capacity, [float(c) for c in dropped], [100 * share for share in dropped.values()], "ours", "")
     capacity.set(title="Capacity, a skewed router", xlabel="capacity factor, 8 experts", ylabel="tokens dropped, %")
     ratios = results["deepseek-bias-balances"].details["every_100"]
-    measured(bias, [100 * i for i in range(len(ratios))], ratios, "ours", "largest load")
+    measured(bias, [100 * i for i in range(len(ratios))], ratios, "ours", "")
     bias.axhline(1, color=COLOURS["standard"], linewidth=1)
     bias.set(title="The bias at work", xlabel="updates of 0.001", ylabel="largest over mean load")
     return drawing

@@ -247,11 +247,11 @@ def ramp(results: dict[str, Any]) -> Figure:
         measured(two, range(1, 65), divisor.tolist(), role, label, marker="", linestyle=line, linewidth=2.2)
     theta = rope_frequencies(128, 500000.0)
     llama = scale_frequencies(theta, "llama3", factor=8, original_max_position_embeddings=8192)
-    measured(three, range(1, 65), (theta / llama.frequencies).tolist(), "ours", "Llama 3.1", linewidth=1.2)
+    measured(three, range(1, 65), (theta / llama.frequencies).tolist(), "ours", "", linewidth=1.2)
     counts = results["llama3-by-parts"].value
     three.text(2, 6.2, f"{counts['kept']} kept\n{counts['blended']} blended\n{counts['divided']} divided by 8")
     two.set(title="b = 10,000, L = 4096, s = 16", ylabel="frequency before, over after", yscale="log")
-    three.set(title="b = 500,000, L = 8192, s = 8", ylabel="frequency before, over after", yscale="log")
+    three.set(title="Llama 3.1: b = 500,000, s = 8", ylabel="frequency before, over after", yscale="log")
     for axis, ticks in ((two, (1, 2, 4, 8, 16)), (three, (1, 2, 4, 8))):
         axis.set_yticks(ticks, [str(x) for x in ticks])
         axis.minorticks_off()
