@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from papertest import texts
 from papertest.claims import Run
 from papertest.measure import Silent, seed_all
 
@@ -18,7 +19,7 @@ from moe.reproduce.models import ARMS, LENGTH, Arm, LanguageModel
 from moe.reproduce.training import evaluate, objective, routing, share_told, trained
 
 SENTENCE = "the a king spake unto him and his servants went into house of lord , . ; so they"
-CACHED = (data.texts, data.vocabulary, data.pieces, data.kinds)
+CACHED = (texts.texts, data.vocabulary, data.pieces, data.kinds)
 
 
 def a_text(seed, words):
@@ -59,7 +60,7 @@ def windows(count=70):
 
 
 def test_held_out_parts_share_no_book_and_no_play():
-    for one, other in zip(data.HELD_OUT["dev"], data.HELD_OUT["test"], strict=True):
+    for one, other in zip(texts.HELD_OUT["dev"], texts.HELD_OUT["test"], strict=True):
         assert not set(one) & set(other)
 
 
@@ -72,7 +73,7 @@ def test_kinds_of_pieces():
 
 
 def test_text_is_cleaned():
-    assert data.clean("He said—“Élan’s”\n\n  it") == "he said-elan's\nit"
+    assert texts.clean("He said—“Élan’s”\n\n  it") == "he said-elan's\nit"
 
 
 def test_windows_follow_each_other():

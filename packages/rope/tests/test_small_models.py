@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from papertest import texts
 from papertest.claims import Run
 from papertest.measure import Silent, seed_all
 from papertest.mutation import Mutations
@@ -27,7 +28,7 @@ bench = Mutations(__file__)
 ENCODINGS = ("none", "learned", "sinusoidal", "rotary", "t5", "alibi")
 BOOKS = ("Genesis", "Exodus", "Proverbs", "Romans", "Job", "Acts", "Hebrews")
 PLAYS = ("as-you-like-it", "macbeth", "hamlet", "the-tempest", "othello", "king-lear", "cymbeline")
-CACHED = (data.texts, data.vocabulary, data.pieces, data.characters)
+CACHED = (texts.texts, data.vocabulary, data.pieces, data.characters)
 
 
 def made_up(names):
@@ -47,10 +48,10 @@ def one_thread():
 
 
 @pytest.fixture
-def texts(monkeypatch):
+def books(monkeypatch):
     """The made-up books and plays in place of the Bible and Shakespeare."""
-    monkeypatch.setattr(data, "bible", lambda: made_up(BOOKS))
-    monkeypatch.setattr(data, "plays", lambda: made_up(PLAYS))
+    monkeypatch.setattr(texts, "bible", lambda: made_up(BOOKS))
+    monkeypatch.setattr(texts, "plays", lambda: made_up(PLAYS))
     for function in CACHED:
         function.cache_clear()
     yield
@@ -61,17 +62,17 @@ def texts(monkeypatch):
 # ------------------------------------------------------------------------------------- texts
 
 
-def test_each_book_and_play_is_in_one_part(texts):
-    parts = data.texts()
+def test_each_book_and_play_is_in_one_part(books):
+    parts = texts.texts()
     for source, names in enumerate((BOOKS, PLAYS)):
         for name in names:
-            wanted = [part for part, held_out in data.HELD_OUT.items() if name in held_out[source]] or ["train"]
+            wanted = [part for part, held_out in texts.HELD_OUT.items() if name in held_out[source]] or ["train"]
             assert [part for part, text in parts.items() if f"\n{name.lower()} " in f"\n{text}"] == wanted
 
 
-def test_the_parts_are_all_that_there_is_and_no_line_is_in_two(texts):
-    lines = {part: set(text.split("\n")) for part, text in data.texts().items()}
-    everything = [data.clean(text) for found in (made_up(BOOKS), made_up(PLAYS)) for text in found.values()]
+def test_the_parts_are_all_that_there_is_and_no_line_is_in_two(books):
+    lines = {part: set(text.split("\n")) for part, text in texts.texts().items()}
+    everything = [texts.clean(text) for found in (made_up(BOOKS), made_up(PLAYS)) for text in found.values()]
     assert set().union(*lines.values()) == {line for text in everything for line in text.split("\n")}
     assert not any(lines[a] & lines[b] for a, b in itertools.combinations(lines, 2))
 
@@ -86,32 +87,32 @@ def test_the_parts_are_all_that_there_is_and_no_line_is_in_two(texts):
     ],
 )
 def test_clean(text, wanted):
-    assert data.clean(text) == wanted
+    assert texts.clean(text) == wanted
 
 
 @given(st.text())
 def test_cleaned_text_has_characters_of_the_set_alone_and_stays_as_it_is(text):
-    once = data.clean(text)
-    assert set(once) <= set(data.CHARACTERS) and data.clean(once) == once
+    once = texts.clean(text)
+    assert set(once) <= set(texts.CHARACTERS) and texts.clean(once) == once
     assert "  " not in once and "\n\n" not in once
 
 
-def test_characters_give_the_text_back(texts):
-    assert len(set(data.CHARACTERS)) == len(data.CHARACTERS) == data.MASK
-    assert "".join(data.CHARACTERS[i] for i in data.characters("dev")) == data.texts()["dev"]
+def test_characters_give_the_text_back(books):
+    assert len(set(texts.CHARACTERS)) == len(texts.CHARACTERS) == data.MASK
+    assert "".join(texts.CHARACTERS[i] for i in data.characters("dev")) == texts.texts()["dev"]
 
 
-def test_the_vocabulary_is_the_same_each_time_and_learnt_from_the_training_text_alone(texts, monkeypatch):
+def test_the_vocabulary_is_the_same_each_time_and_learnt_from_the_training_text_alone(books, monkeypatch):
     first = data.vocabulary().to_str()
-    found = dict(data.texts())
+    found = dict(texts.texts())
     monkeypatch.setattr(data, "texts", lambda: found | {"dev": "quite another text", "test": "and another"})
     data.vocabulary.cache_clear()
     assert data.vocabulary().to_str() == first
     assert data.vocabulary().get_vocab_size() <= data.PIECES
 
 
-def test_pieces_give_the_text_back(texts):
-    line = data.texts()["test"].split("\n")[0]
+def test_pieces_give_the_text_back(books):
+    line = texts.texts()["test"].split("\n")[0]
     ids = data.pieces("test")[: len(data.vocabulary().encode(line).ids)]
     assert data.vocabulary().decode(ids.tolist()) == line
     assert int(data.pieces("train").max()) < data.PIECES
@@ -324,7 +325,7 @@ def test_held_out_nats_are_of_the_chosen_places_alone():
 
 
 @pytest.fixture
-def few(texts, monkeypatch):
+def few(books, monkeypatch):
     """Runs of 8 steps, of a layer that is narrow."""
     for name, value in {"QUICK": 8, "POINTS": 2, "LONGEST": 1024}.items():
         monkeypatch.setattr(training, name, value)

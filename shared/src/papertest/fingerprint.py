@@ -20,7 +20,7 @@ from typing import Any
 from papertest.package import Package
 from papertest.syntax import digest, free, normal
 
-MEASURING = ("bench", "counting", "models", "parity", "threads")  # the modules of papertest that make values
+MEASURING = ("bench", "counting", "models", "parity", "texts", "threads")  # the modules of papertest that make values
 KNOWN = {*dir(builtins), "__name__", "__file__", "__doc__", "__package__", "__spec__", "__class__", "__path__"}
 WHOLE = ""  # in place of a definition's name: the statements that bind nothing but do something
 
