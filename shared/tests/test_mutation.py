@@ -163,6 +163,22 @@ def test_a_mistake_turns_the_verdict(mutated: Mutations, monkeypatch: pytest.Mon
     monkeypatch.undo()
 
 
+def test_the_tests_of_mistakes_fail_where_nothing_turns(mutated: Mutations, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutated.measure("answer")  # imports the package
+    halved, nothing = put(parts(), "double", lambda x: x), put(parts(), "spend", parts().spend)
+    mutated.turning(["answer"], {"answer": nothing}, {"answer": lambda: mutated.transcribed("answer", 41)})(
+        "answer", monkeypatch
+    )
+    for test in (
+        lambda: mutated.turning(["answer"], {"answer": nothing}, {})("answer", monkeypatch),
+        lambda: mutated.turning(["answer"], {"answer": halved}, {}, ["answer"])("answer", monkeypatch),
+        lambda: mutated.turning_besides({"it": ("answer", nothing)})("it", monkeypatch),
+    ):
+        with pytest.raises(AssertionError):
+            test()
+    mutated.turning_besides({"it": ("answer", halved)})("it", monkeypatch)
+
+
 def test_what_a_claim_returns_becomes_measured(mutated: Mutations) -> None:
     assert mutated.measure("answer") == Measured(42)
     assert mutated.measure("drawn") == Measured({"loss": 0.3, "steps": 2})

@@ -14,22 +14,14 @@ from bert_cases import batch, config, shake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from papertest.fixtures import compiled_fast as compiled_fast
+
 from bert import Bert, BertForClassification, BertForPreTraining
 
 jax = pytest.importorskip("jax", reason="the extra jax is not installed")
 import jax.numpy as jnp  # noqa: E402
 
 from bert import jax as twins  # noqa: E402
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_fast():
-    """Most of the time would go into making code fast that runs once."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
 
 TOLERANCE = {"float32": 1e-5, "bfloat16": 0.1, "float16": 0.02}
 

@@ -18,6 +18,7 @@ import numpy as np
 from bert_cases import batch, config, sentences, shake, small
 from flax import nnx
 
+from papertest.fixtures import compiled_fast as compiled_fast
 from papertest.models import minilm_folder as minilm
 from papertest.parity import relative_error
 
@@ -25,15 +26,6 @@ from bert import Bert, BertForClassification, BertForPreTraining, WordPiece, loa
 from bert import jax as twins
 
 PARITY = 1e-5
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_fast():
-    """Most of the time would go into making code fast that runs once."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def both(**changes: Any) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 import torch.nn.functional as F
 
@@ -242,17 +241,5 @@ def test_every_exact_claim_has_a_mistake():
     assert set(MISTAKES) | set(MISREAD) == set(EXACT) and not set(MISTAKES) & set(MISREAD)
 
 
-@pytest.mark.parametrize("claim", EXACT)
-def test_a_mistake_turns_the_verdict(claim, monkeypatch):
-    before, after = ("not reproduced", "reproduced") if claim in NOT_REPRODUCED else ("reproduced", "not reproduced")
-    assert bench.verdict(claim) == before
-    if claim in MISTAKES:
-        MISTAKES[claim](monkeypatch)
-    assert bench.verdict(claim, reported=MISREAD[claim]() if claim in MISREAD else None) == after
-
-
-@pytest.mark.parametrize("mistake", BESIDES)
-def test_another_mistake_turns_the_verdict(mistake, monkeypatch):
-    claim, apply = BESIDES[mistake]
-    apply(monkeypatch)
-    assert bench.verdict(claim) == "not reproduced"
+test_a_mistake_turns_the_verdict = bench.turning(EXACT, MISTAKES, MISREAD, NOT_REPRODUCED)
+test_another_mistake_turns_the_verdict = bench.turning_besides(BESIDES)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from papertest import texts
 from papertest.claims import Run
+from papertest.fixtures import on_one_thread as on_one_thread
 from papertest.measure import Silent, seed_all
 from papertest.mutation import Mutations
 
@@ -37,14 +38,6 @@ def made_up(names):
     syllables = [a + b for a in "bcdfghjklmnpqrstvwxyz" for b in "aeiou"]
     word = lambda: "".join(draw.choices(syllables, k=draw.randint(1, 3)))  # noqa: E731
     return {name: "\n".join(" ".join([name, *(word() for _ in range(12))]) for _ in range(60)) for name in names}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

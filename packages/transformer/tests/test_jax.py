@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from papertest.fixtures import compiled_fast as compiled_fast
 from papertest.parity import relative_error
 
 from transformer import LabelSmoothing, Transformer, TransformerConfig, sinusoidal_encoding
@@ -31,15 +32,6 @@ CASES: dict[str, dict[str, Any]] = {
     "post-norm, learned, an odd d_model": {"d_model": 13, "n_heads": 1, "positions": "learned", "max_len": 12},
 }
 cases = pytest.mark.parametrize("changes", CASES.values(), ids=CASES.keys())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_fast():
-    """Most of the time would go into making code fast that runs once."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def small(**changes: Any) -> Transformer:

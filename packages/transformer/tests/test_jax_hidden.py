@@ -15,21 +15,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from papertest.fixtures import compiled_fast as compiled_fast
+
 from transformer import LabelSmoothing, Transformer, TransformerConfig
 from transformer import jax as twins
 
 CONFIG = TransformerConfig(vocab_size=23, n_layers=1, d_model=12, d_ff=8, n_heads=3, positions="learned", max_len=8)
 BAD = pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf], ids=str)
 MASK = jnp.asarray([[[[True, False, True, True]]]])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_fast():
-    """Most of the time would go into making code fast that runs once."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def small(**changes):

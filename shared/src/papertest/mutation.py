@@ -10,10 +10,12 @@ def test_a_mistake_turns_the_verdict(monkeypatch):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
+
+import pytest
 
 from papertest import files
 from papertest.accept import judge
@@ -121,6 +123,41 @@ class Mutations:
         misread = record.model_copy(update={"reported": record.reported | dict(reported or {})})
         samples = measured.rounds if isinstance(measured, Timed) else [measured.value]
         return judge(entry.accept, misread.paper_value(claim), files.finite(list(samples)), entry.scales).verdict
+
+    def turning(
+        self,
+        claims: Collection[str],
+        mistakes: Mapping[str, Callable[[Patcher], None]],
+        misread: Mapping[str, Callable[[], Mapping[str, Reported]]],
+        not_reproduced: Collection[str] = (),
+    ) -> Callable[..., None]:
+        """The test that the mistake, or the misread paper, of each claim turns its verdict; a module calls it `test_…`.
+
+        not_reproduced: the claims whose verdict turns the other way
+        """
+
+        @pytest.mark.parametrize("claim", claims)
+        def test(claim: str, monkeypatch: pytest.MonkeyPatch) -> None:
+            before, after = "reproduced", "not reproduced"
+            if claim in not_reproduced:
+                before, after = after, before
+            assert self.verdict(claim) == before
+            if claim in mistakes:
+                mistakes[claim](monkeypatch)
+            assert self.verdict(claim, reported=misread[claim]() if claim in misread else None) == after
+
+        return test
+
+    def turning_besides(self, mistakes: Mapping[str, tuple[str, Callable[[Patcher], None]]]) -> Callable[..., None]:
+        """The test that each further mistake, a claim and what is done, turns the claim's verdict."""
+
+        @pytest.mark.parametrize("mistake", mistakes)
+        def test(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
+            claim, apply = mistakes[mistake]
+            apply(monkeypatch)
+            assert self.verdict(claim) == "not reproduced"
+
+        return test
 
 
 def _from_the_seed(run: Run, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
