@@ -55,6 +55,16 @@ def check_rotary_dim(rotary_dim: object, head_dim: int) -> int:
     return int(rotary_dim)
 
 
+def check_sizes(d_model: int, n_heads: int, n_kv_heads: int | None) -> int:
+    """The heads of keys and values, as many as queries have for None; ValueError for sizes that do not go together."""
+    n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
+    for name, size in (("d_model", d_model), ("n_heads", n_heads), ("n_kv_heads", n_kv_heads)):
+        check_integer(name, size)
+    if d_model % n_heads or n_heads % n_kv_heads:
+        raise ValueError(f"n_heads must divide d_model {d_model}, and n_kv_heads {n_kv_heads} it, got {n_heads}")
+    return n_kv_heads
+
+
 def check_array(name: str, x: Any, kinds: tuple[type, ...], dtypes: tuple[Any, ...], ndim: int) -> None:
     """A tensor or an array of one of the dtypes, with at least `ndim` axes."""
     if not isinstance(x, kinds):

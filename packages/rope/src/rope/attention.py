@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from rope.arguments import check_array, check_flags, check_integer, check_mask, check_rotary_dim
+from rope.arguments import check_array, check_flags, check_integer, check_mask, check_rotary_dim, check_sizes
 from rope.rotary import DTYPES, over_heads, rotate
 from rope.scaling import ScaledFrequencies, scale_frequencies
 from rope.tables import check_positions, rope_frequencies, turns
@@ -76,12 +76,7 @@ class RotaryAttention(nn.Module):
         bias: bool = False,
     ) -> None:
         super().__init__()
-        for name, size in (("d_model", d_model), ("n_heads", n_heads)):
-            check_integer(name, size)
-        n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
-        check_integer("n_kv_heads", n_kv_heads)
-        if d_model % n_heads or n_heads % n_kv_heads:
-            raise ValueError(f"n_heads must divide d_model {d_model}, and n_kv_heads {n_kv_heads} it, got {n_heads}")
+        n_kv_heads = check_sizes(d_model, n_heads, n_kv_heads)
         if max_positions is not None:
             check_integer("max_positions", max_positions)
         check_flags(interleaved=interleaved, causal=causal, bias=bias)

@@ -26,6 +26,7 @@ from rope.arguments import (
     check_mask,
     check_number,
     check_rotary_dim,
+    check_sizes,
     dtype_name,
     is_integer,
 )
@@ -159,11 +160,7 @@ class RotaryAttention(nnx.Module):
         bias: bool = False,
         rngs: nnx.Rngs,
     ) -> None:
-        n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
-        for name, size in (("d_model", d_model), ("n_heads", n_heads), ("n_kv_heads", n_kv_heads)):
-            check_integer(name, size)
-        if d_model % n_heads or n_heads % n_kv_heads:
-            raise ValueError(f"n_heads must divide d_model {d_model}, and n_kv_heads {n_kv_heads} it, got {n_heads}")
+        n_kv_heads = check_sizes(d_model, n_heads, n_kv_heads)
         check_flags(interleaved=interleaved, causal=causal, bias=bias)
         self.head_dim, self.causal = d_model // n_heads, causal
         dim = check_rotary_dim(rotary_dim, self.head_dim)
