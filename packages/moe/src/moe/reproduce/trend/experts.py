@@ -70,3 +70,10 @@ def fine_grained(run: Run) -> Measured:
     with 1 chosen beside a shared one."""
     coarse, fine, shared = nats(run, "switch-16", "fine", "fine-shared")
     return Measured({"fine": coarse - fine, "shared": coarse - shared}, {"nats": [coarse, fine, shared]})
+
+
+@claim("top-1-against-top-2")
+def top_1_against_top_2(run: Run) -> Measured:
+    """Switch, Table 1: nats of 32 half-size experts with two chosen less those of 16 with one."""
+    one, two = nats(run, "switch-16", "fine")
+    return Measured(two - one, {"nats": [one, two]})
