@@ -1,0 +1,1 @@
+"""The site: built from the write-ups, figures, notebooks, records and results."""
