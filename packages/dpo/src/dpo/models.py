@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dpo.logps import sequence_logps
+from dpo.preferences import Batch
 
 
 def logits_of(
@@ -42,24 +43,20 @@ def call(model: nn.Module, ids: Tensor, padding_mask: Tensor, output: str, **opt
     return getattr(result, output, result)
 
 
-def answer_logps(
-    model: nn.Module, ids: Int[Tensor, "batch seq"], padding_mask: Bool[Tensor, "batch seq"],
-    mask: Bool[Tensor, "batch seq"],
-) -> tuple[Float[Tensor, " batch"], int]:  # fmt: skip
-    """`sequence_logps` of a model, and the size of its vocabulary.
+def answer_logps(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, " two_batch"], int]:
+    """`sequence_logps` of the batch, the chosen answers first, and the size of the model's vocabulary.
 
     Columns before the first answer of the batch and behind the last are left out, and a transformers model that can
     (`logits_to_keep`) makes no logits for them.
     """
-    columns = mask.any(0).nonzero()
-    start, stop = (int(columns[0]) - 1, int(columns[-1]) + 1) if len(columns) else (0, ids.shape[1])
-    start = max(start, 0)
+    columns = batch.mask.any(0).nonzero().flatten().tolist() or [0]
+    start, stop = max(columns[0] - 1, 0), columns[-1] + 1
     if "logits_to_keep" in inspect.signature(model.forward).parameters:
-        kept = torch.arange(start, stop, device=ids.device)
-        logits = call(model, ids, padding_mask, "logits", logits_to_keep=kept)
+        kept = torch.arange(start, stop, device=batch.ids.device)
+        logits = call(model, batch.ids, batch.padding_mask, "logits", logits_to_keep=kept)
     else:
-        logits = logits_of(model, ids, padding_mask)[:, start:stop]
-    return sequence_logps(logits, ids[:, start:stop], mask[:, start:stop]), logits.shape[-1]
+        logits = logits_of(model, batch.ids, batch.padding_mask)[:, start:stop]
+    return sequence_logps(logits, batch.ids[:, start:stop], batch.mask[:, start:stop]), logits.shape[-1]
 
 
 @contextmanager

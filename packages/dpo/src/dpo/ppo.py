@@ -214,7 +214,7 @@ class PPOTrainer:
                     self.optimizer.zero_grad()
                     (policy_loss + c.value_weight * v_loss).backward()
                     parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-                    nn.utils.clip_grad_norm_(parameters, c.max_norm)
+                    nn.utils.clip_grad_norm_(parameters, c.max_norm, error_if_nonfinite=True)
                     self.optimizer.step()
                     sums += torch.stack([policy_loss, v_loss, clipped]).detach().float().cpu()
                     steps += 1

@@ -23,9 +23,10 @@ class DPOTrainer:
     optimizer: over the policy's parameters
     reference: a model of its own, or None for the policy as it is before the first step. Then `reference()` has to see
         every batch before that; with a model it may come as training goes
-    beta: the fourth argument's companion of `loss`
-    loss: called as loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta), it gives losses and the
-        rewards of both: `dpo_loss`, `ipo_loss`, `unweighted_loss`, or a function of yours
+    beta: what `loss` is given as its fifth argument
+    loss: a function of (policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta) that gives the losses and the
+        rewards of both: `dpo_loss`, `ipo_loss`, `unweighted_loss`, or one of yours
+    logps: how log-probabilities are computed: a function of (model, batch) that gives them and the vocabulary's size
     max_norm: gradients are scaled down to this norm; None for not at all
 
     Raises ValueError for a beta or a max_norm that is not above 0, and for a reference that shares parameters with the
@@ -34,14 +35,16 @@ class DPOTrainer:
 
     def __init__(
         self, policy: nn.Module, optimizer: torch.optim.Optimizer, beta: float = 0.1, *,
-        reference: nn.Module | None = None, loss: Callable[..., PairLosses] = dpo_loss, max_norm: float | None = None,
+        reference: nn.Module | None = None, loss: Callable[..., PairLosses] = dpo_loss,
+        logps: Callable[[nn.Module, Batch], tuple[Tensor, int]] = answer_logps, max_norm: float | None = None,
     ) -> None:  # fmt: skip
         number("beta", beta)
         if max_norm is not None:
             number("max_norm", max_norm)
         if reference is not None and {*map(id, reference.parameters())} & {*map(id, policy.parameters())}:
             raise ValueError("reference must have parameters of its own, got a model that shares some with the policy")
-        self.policy, self.optimizer, self.beta, self.loss, self.max_norm = policy, optimizer, beta, loss, max_norm
+        self.policy, self.optimizer, self.beta = policy, optimizer, beta
+        self.loss, self.logps, self.max_norm = loss, logps, max_norm
         self.model, self.moved = reference, False
         self.kept: dict[bytes, Tensor] = {}
         self.vocab: int | None = None
@@ -63,7 +66,7 @@ class DPOTrainer:
             model = self.policy if self.model is None else self.model
             # Some layers compute otherwise where no gradient is asked for, and then the first loss is not log 2.
             with evaluating(model), torch.set_grad_enabled(self.model is None):
-                logps, self.vocab = answer_logps(model, batch.ids, batch.padding_mask, batch.mask)
+                logps, self.vocab = self.logps(model, batch)
             for key, logp in zip(keys, logps.detach().cpu(), strict=True):
                 self.kept.setdefault(key, logp)
         return torch.stack([self.kept[key] for key in keys]).to(batch.ids.device)
@@ -81,11 +84,13 @@ class DPOTrainer:
         loss = losses.mean()
         self.optimizer.zero_grad()
         loss.backward()
-        parameters = [p for p in self.policy.parameters() if p.grad is not None]
-        norm = nn.utils.clip_grad_norm_(parameters, self.max_norm or float("inf"))
+        parameters = list(self.policy.parameters())
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if not norm.isfinite():
             self.optimizer.zero_grad()
             raise ValueError(f"batch must give finite gradients, got a norm of {norm.item()}")
+        if self.max_norm is not None:
+            nn.utils.clip_grads_with_norm_(parameters, self.max_norm, norm)
         self.optimizer.step()
         self.moved = True
         return _numbers(loss, chosen_reward, rejected_reward, logps)
@@ -99,7 +104,7 @@ class DPOTrainer:
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         reference = self.reference(batch)
         with evaluating(self.policy):
-            logps, vocab = answer_logps(self.policy, batch.ids, batch.padding_mask, batch.mask)
+            logps, vocab = self.logps(self.policy, batch)
         if self.vocab is not None and vocab != self.vocab:
             raise ValueError(f"reference must have the policy's vocabulary, {vocab}, got {self.vocab}")
         return *self.loss(*logps.chunk(2), *reference.chunk(2), self.beta), logps
