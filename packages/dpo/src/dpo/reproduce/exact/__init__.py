@@ -1,0 +1,1 @@
+"""What is computed on our implementation in seconds: closed forms, identities, limits, parity."""
