@@ -19,7 +19,7 @@ from papertest.mutation import Clock, Mutations, put
 from rope import rotary
 from rope.reproduce import speed
 from rope.reproduce.training import CONTEXT, LONGER, LONGEST, TIMES
-from rope.reproduce.trend import alibi, roformer, scaling
+from rope.reproduce.trend import alibi, roformer, scaling, smollm2
 
 bench = Mutations(__file__)
 CLAIMED = bench.tier("trend", "speed")
@@ -39,6 +39,9 @@ READ = {  # perplexity without training: of the last tokens and of all
 TUNED = {"plain": 45.0, "linear": 40.0, "yarn": 38.5}  # at the end of the fine-tuning
 TRAINED = 41.0
 LATER = {"yarn": 1.0}  # a factor on the perplexity before the end
+WITHIN = {8192: 2.99, 2048: 3.05}  # nats of SmolLM2 by window, and beyond its context by method
+TWICE = {"default": 6.5, "linear": 3.6, "ntk": 3.2, "dynamic": 3.1, "yarn": 3.0, "llama3": 3.1}
+FOUR_TIMES = {"linear": 3.7, "ntk": 3.02, "yarn": 3.01}
 
 
 def causal(positions, length, heads, slide):
@@ -74,7 +77,14 @@ def extended():
     return {"trained": {"all": [TRAINED], "last": [TRAINED]}, "unigram": UNIGRAM, "read": read, "tuned": tuned}
 
 
-MADE_UP = {function.__name__: function for function in (causal, linear, masked, extended)}
+def read(method, window):
+    found = {16384: TWICE, 32768: FOUR_TIMES}.get(window)
+    nats = found[method] if found else WITHIN[window]
+    assert found or method == "default"
+    return {"nats": nats, "curve": [nats] * smollm2.POINTS, "entropy": 6.5}
+
+
+MADE_UP = {function.__name__: function for function in (causal, linear, masked, extended, read)}
 
 
 def share(run, function, args):
@@ -132,6 +142,10 @@ def upside_down_ratio(found, worse, better, *rest):
     return of_methods(found, better, worse, *rest)
 
 
+def over_backwards(found, worse, better):
+    return over(found, better, worse)
+
+
 def backwards(found, length, times):
     """Each encoding over the better one, with the encodings in the other order."""
     score = {name: at(model, length, times) for name, model in found.items()}
@@ -163,7 +177,7 @@ def sinusoidal_alone(pieces, positions, *rest, **options):
 
 
 by_rounds, of_methods, at = benchmarks.Times.ratio, scaling.ratio, alibi.at
-turned, language_model = rotary.apply_rope, speed.LanguageModel
+turned, language_model, over = rotary.apply_rope, speed.LanguageModel, smollm2.over
 ALIKE = number(GROWTH, **dict.fromkeys(GROWTH, 0.1))
 MISTAKES = {
     "linear-learns": number(LINEAR, rotary=2.9),
@@ -192,6 +206,15 @@ MISTAKES = {
     "pi-tuned": number(TUNED, linear=44.0),
     "pi-recovers": number(TUNED, linear=42.0),
     "yarn-tuned-steps": number(LATER, yarn=10.0),
+    "smollm2-reads": lambda monkeypatch: monkeypatch.setitem(WITHIN, 8192, 5.8),
+    "smollm2-plain-fails": number(TWICE, default=3.1),
+    "smollm2-scaled": number(TWICE, linear=5.5),
+    "smollm2-ntk": number(TWICE, ntk=3.7),
+    "smollm2-ntk-higher": number(TWICE, dynamic=3.3),
+    "smollm2-yarn": number(TWICE, yarn=3.15),
+    "smollm2-yarn-keeps": number(TWICE, yarn=3.1),
+    "smollm2-at-4": number(FOUR_TIMES, ntk=3.6),
+    "smollm2-keeps-at-4": number(FOUR_TIMES, yarn=3.2),
 }
 BESIDES = [
     ("linear-gain", put(roformer, "curves", exchanged(roformer.curves, "none", "rotary"))),
@@ -206,6 +229,18 @@ BESIDES = [
     ("ntk-untrained", number(READ, ntk=(95.0, 45.0))),
     ("yarn-untrained", number(READ, yarn=(90.0, 44.0))),
     ("yarn-tuned-steps", number(TUNED, yarn=41.0)),
+    ("smollm2-reads", lambda monkeypatch: monkeypatch.setitem(WITHIN, 2048, 2.9)),
+    ("smollm2-plain-fails", put(smollm2, "within", lambda run: 6.4)),
+    *(
+        (f"smollm2-{name}", put(smollm2, "over", over_backwards))
+        for name in ("scaled", "ntk", "ntk-higher", "yarn", "at-4")
+    ),
+    ("smollm2-scaled", number(TWICE, yarn=5.5)),
+    ("smollm2-ntk", number(TWICE, llama3=3.3)),
+    ("smollm2-yarn", number(TWICE, linear=3.005)),
+    ("smollm2-yarn-keeps", put(smollm2, "within", lambda run: 2.9)),
+    ("smollm2-at-4", number(FOUR_TIMES, yarn=3.6)),
+    ("smollm2-keeps-at-4", number(FOUR_TIMES, ntk=3.1)),
     ("rotary-speed", put(speed, "apply_rope", priced(rotary.apply_rope, 1.6))),
     ("rotary-speed-bfloat16", put(speed, "apply_rope", priced(rotary.apply_rope, 1.6))),
     ("rotary-speed", put(speed, "apply_rope", priced(keeps_its_input, 1.0))),
@@ -237,6 +272,9 @@ TRAININGS = {  # behind each claim
     "linear-gain": [("linear", name) for name in ("none", "rotary", "sinusoidal")],
     "masked-gain": [("masked", name, 1.0, 3e-3) for name in ("learned", "rotary")],
     "pi-tuned": [("extended",)],
+    "smollm2-reads": [("read", "default", 8192), ("read", "default", 2048)],
+    "smollm2-yarn-keeps": [("read", "default", 8192), *(("read", method, 16384) for method in smollm2.METHODS)],
+    "smollm2-keeps-at-4": [("read", "default", 8192), *(("read", method, 32768) for method in smollm2.FEWER)],
 }
 
 
@@ -246,11 +284,11 @@ def test_a_claim_asks_for_its_own_trainings_with_its_own_seed(claim, seed):
     asked = []
 
     def asking(run, function, args):
-        asked.append((run.seed, function.__name__, *args))
+        asked.append((run.seed, function.__name__, *args))  # some of them twice, which is one run
         return share(run, function, args)
 
     bench.measure(claim, seed=seed, share=asking)
-    assert sorted(asked) == sorted((seed, *training) for training in TRAININGS[claim])
+    assert set(asked) == {(seed, *training) for training in TRAININGS[claim]}
 
 
 def test_both_sides_of_the_rotation_give_the_same_gradients():
