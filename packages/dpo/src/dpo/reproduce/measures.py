@@ -63,7 +63,7 @@ def repeats(ids: Int[Tensor, "batch length"]) -> float:
 def measured(run: Run, policy: LanguageModel, given: Prepared) -> dict[str, float]:
     """Of SAMPLES answers and of the held-out pairs.
 
-    reward, kl: the true reward, and KL(π ‖ π_ref) in nats, with their standard errors
+    reward, kl: the true reward, and KL(π ‖ π_ref) in nats, with the answers' deviations
     fluency: nats per piece of the policy's own answers under the reference
     chosen, rejected: mean change of log π against the reference
     chosen_nats: −log π of the chosen answers per piece
@@ -76,8 +76,8 @@ def measured(run: Run, policy: LanguageModel, given: Prepared) -> dict[str, floa
     now, before = (pair_logps(model, given.held_out) for model in (policy, given.reference))
     chosen, rejected = now - before
     return {
-        "reward": scores.mean().item(), "reward_se": scores.std().item() / len(ids) ** 0.5,
-        "kl": kl.mean().item(), "kl_se": kl.std().item() / len(ids) ** 0.5,
+        "reward": scores.mean().item(), "reward_deviation": scores.std().item(),
+        "kl": kl.mean().item(), "kl_deviation": kl.std().item(),
         "fluency": (nats.sum() / lengths.sum()).item(), "repeats": repeats(ids),
         "length": lengths.float().mean().item(), "chosen": chosen.mean().item(), "rejected": rejected.mean().item(),
         "chosen_nats": -(now[0].sum() / answer_mask(given.held_out.chosen).sum()).item(),

@@ -47,7 +47,8 @@ def optimiser(
     """AdamW; the rate rises for a tenth of the steps and then falls in a line to 0."""
     adam = torch.optim.AdamW(model.parameters(), lr=rate, betas=BETAS, weight_decay=DECAY)
     warm = max(1, round(WARMUP * steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda i: min((i + 1) / warm, (steps - i) / (steps - warm)))
+    fall = max(1, steps - warm)
+    schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda i: min((i + 1) / warm, (steps - i) / fall))
     return adam, schedule
 
 

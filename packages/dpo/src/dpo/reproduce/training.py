@@ -24,7 +24,7 @@ from dpo.reproduce.pairs import PAIRS_BATCH, advance, batches, optimiser, paddin
 from dpo.reproduce.prepared import Prepared, prepared
 from dpo.reproduce.sentiment import answer_mask
 
-SHOWN = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)  # of a run: where it is measured
+SHOWN = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)  # of the first pass, or of all rounds: where a policy is measured
 PPO_BETAS = (0.05, 0.1, 0.25, 0.5)  # in deviations of the reward
 ROUNDS, ROUND, PPO_EPOCHS, PPO_BATCH, PPO_RATE = 100, 256, 2, 128, 3e-4  # of PPO; answers in a round; passes over them
 
@@ -66,11 +66,14 @@ def losses(method: Method, policy: tuple[Tensor, Tensor], reference: tuple[Tenso
 def on_pairs(run: Run, name: str) -> dict[str, Any]:
     """One of METHODS: its curve, and at the end its rewards by temperature."""
     method, given = METHODS[name], prepared(run)
-    steps = method.epochs * max(1, len(given.train) // PAIRS_BATCH)
+    a_pass = max(1, len(given.train) // PAIRS_BATCH)
+    steps = method.epochs * a_pass
     reference = pair_logps(given.reference, given.train)
     policy = deepcopy(given.reference).requires_grad_(True)
     adam, schedule = optimiser(policy, method.rate, steps)
-    generator, shown = torch.Generator().manual_seed(run.seed), {math.ceil(share * steps) for share in SHOWN}
+    generator = torch.Generator().manual_seed(run.seed)
+    later = range(2, 2 * method.epochs + 1)  # halves of passes
+    shown = {math.ceil(share * a_pass) for share in (*SHOWN, *(half / 2 for half in later))}
     curve: list[dict[str, float]] = []
     order = batches(len(given.train), steps, generator)
     for done, rows in enumerate(run.progress(order, f"{name}, seed {run.seed}", steps), 1):

@@ -9,7 +9,7 @@ from papertest import Measured, Run, claim
 
 from dpo.reproduce.sampling import best_of_n, of_reference
 from dpo.reproduce.sentiment import PIECES
-from dpo.reproduce.training import PPO_BETAS, on_pairs, on_policy
+from dpo.reproduce.training import METHODS, PPO_BETAS, on_pairs, on_policy
 from dpo.reproduce.trend.frontier import sweep
 
 
@@ -29,11 +29,18 @@ def unweighted_degenerates(run: Run) -> Measured:
     return Measured({"unweighted": above["unweighted"], "dpo": above["dpo-0.1"]}, curves)
 
 
-@claim("chosen-falls")
-def chosen_falls(run: Run) -> Measured:
+@claim("chosen-rises")
+def chosen_rises(run: Run) -> Measured:
+    """What log π of the chosen and of the rejected held-out answers changes by in one pass."""
+    curve = run.shared(on_pairs, "dpo-0.1")["curve"]
+    return Measured({side: curve[-1][side] for side in ("chosen", "rejected")}, {"curve": curve})
+
+
+@claim("long-training")
+def long_training(run: Run) -> Measured:
     """Three passes over the pairs: what the margin gains after the first, and what log π of the chosen changes by."""
     curve = run.shared(on_pairs, "dpo-0.1-long")["curve"]
-    first = min(curve, key=lambda x: abs(x["step"] - curve[-1]["step"] / 3))
+    first = next(x for x in curve if x["step"] * METHODS["dpo-0.1-long"].epochs == curve[-1]["step"])
     margins = [x["chosen"] - x["rejected"] for x in (first, curve[-1])]
     return Measured({"margin": margins[1] - margins[0], "chosen": curve[-1]["chosen"]}, {"curve": curve})
 
@@ -68,8 +75,8 @@ def temperature(run: Run) -> Measured:
 def over_optimisation(run: Run) -> Measured:
     """PPO without a KL penalty on the reward model of few pairs: the share of the true reward's gain that is lost
     again after its peak, and what the reward model's score gains meanwhile, in deviations."""
-    curve, first = run.shared(on_policy, "proxy", 0.0)["curve"], run.shared(of_reference)["measured"]["reward"]
+    curve, first = run.shared(on_policy, "proxy", 0.0)["curve"], run.shared(of_reference)["measured"]
     peak = max(curve, key=lambda x: x["reward"])
-    lost = (peak["reward"] - curve[-1]["reward"]) / (peak["reward"] - first)
+    lost = (peak["reward"] - curve[-1]["reward"]) / (peak["reward"] - first["reward"])
     details = {"curve": curve, "reference": first, "best_of_n": run.shared(best_of_n)}
     return Measured({"lost": lost, "score": curve[-1]["score"] - peak["score"]}, details)
