@@ -1,4 +1,4 @@
-"""The write-up's figures that need no training: two schematics, the models' sizes, and three checks of the maths."""
+"""The write-up's figures: two schematics, the models' sizes, three checks of the maths, and what training shows."""
 
 from __future__ import annotations
 
@@ -121,6 +121,65 @@ def checks(results: dict[str, Any]) -> Figure:
     measured(bias, [100 * i for i in range(len(ratios))], ratios, "ours", "")
     bias.axhline(1, color=COLOURS["standard"], linewidth=1)
     bias.set(title="The bias at work", xlabel="updates of 0.001", ylabel="largest over mean load")
+    return drawing
+
+
+@figure("training", "switch-speed-up", "switch-balance", "balance-collapses-without", "capacity-drops")
+def training(results: dict[str, Any]) -> Figure:
+    """Small models: loss against experts, the load of each expert's share, and what a capacity drops."""
+    from papertest.figures import COLOURS, band, panels
+
+    drawing, (loss, load, capacity) = panels(3, height=4.0, width=4.1)
+    runs = [sample["details"]["curves"] for sample in results["switch-speed-up"].samples]
+    for (name, label), role in zip({"dense": "dense", "switch-4": "4 experts", "switch-16": "16 experts",
+                                    "switch-64": "64 experts"}.items(), ROLES[::-1], strict=True):  # fmt: skip
+        steps = [point["step"] for point in runs[0][name]]
+        band(loss, steps, [[point["nats"] for point in run[name]] for run in runs], role, label)
+        loss.lines[-1].set(marker="", linewidth=1.4)
+    low = min(point["nats"] for run in runs for point in run["switch-16"])
+    loss.set(
+        title="Loss at equal operations", xlabel="step", ylabel="held-out nats per piece", ylim=(low - 0.1, low + 1)
+    )
+    loss.legend(loc="upper right")
+    arms = (("switch-balance", "balanced", "Switch, α = 0.01"), ("switch-balance", "unbalanced", "Switch, α = 0"),
+            ("balance-collapses-without", "balanced", "noisy top-2, 0.1 each"),
+            ("balance-collapses-without", "unbalanced", "noisy top-2, no losses"))  # fmt: skip
+    for place, (claim, arm, _) in enumerate(arms):
+        layers = [sample["details"][arm]["layers"] for sample in results[claim].samples]
+        for layer, marker in enumerate("os"):
+            load.plot([run[layer]["max_over_mean"] for run in layers], [place] * len(layers), marker, alpha=0.7,
+                      color=COLOURS["ours" if arm == "balanced" else "other"],
+                      label=None if place else f"layer {layer + 1}")  # fmt: skip
+    load.axvline(1, color=COLOURS["standard"], linewidth=1)
+    load.set_yticks(range(len(arms)), [label for *_, label in arms])
+    load.set(title="The fullest expert of 16", xlabel="largest over mean load", ylim=(3.5, -0.5), xscale="log")
+    load.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
+    load.minorticks_off()
+    load.legend(loc="lower right")
+    drops = results["capacity-drops"]
+    for when, role, rows in (("in the first 20 steps", "standard", [s["details"]["first"] for s in drops.samples]),
+                             ("in the last 20 steps", "ours", [s["value"] for s in drops.samples])):  # fmt: skip
+        band(capacity, [1.0, 1.25, 2.0], rows, role, when)
+    capacity.set(title="Tokens dropped", xlabel="capacity factor", ylabel="% of the tokens", ylim=(0, None))
+    capacity.set_xticks([1.0, 1.25, 2.0])
+    capacity.legend()
+    return drawing
+
+
+@figure("gains", "experts-lower-loss", "sixty-four-experts", "top-1-against-top-2", "fine-grained", "capacity-loss")
+def gains(results: dict[str, Any]) -> Figure:
+    """The differences of losses, each with its interval, criterion and the paper's value."""
+    from papertest.figures import effects, panels
+
+    rows = (("dense − 4 experts", "experts-lower-loss", "dense_4"), ("4 − 16 experts", "experts-lower-loss", "4_16"),
+            ("16 − 64 experts", "sixty-four-experts", ""), ("top-2 − top-1", "top-1-against-top-2", ""),
+            ("16 − 32 half-size experts", "fine-grained", "fine"),
+            ("16 − 31 half-size and a shared one", "fine-grained", "shared"),
+            ("capacity 1.0 − 1.25", "capacity-loss", "low_middle"),
+            ("capacity 1.0 − 2.0", "capacity-loss", "low_high"))  # fmt: skip
+    drawing, (axis,) = panels(1, height=4.8, width=8.0)
+    effects(axis, [(label, results[claim], part) for label, claim, part in rows])
+    axis.set(title="Differences of held-out loss", xlabel="nats per piece: above 0 the second is better")
     return drawing
 
 
