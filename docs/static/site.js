@@ -7,7 +7,7 @@
         orders: { record: "按论文顺序", verdict: "按结论", title: "按标题", cost: "按耗时" }, of: "条，共", us: "自设基准",
         tiers: { exact: "精确", printed: "数字核算", trend: "趋势", speed: "速度", paper: "论文规模" },
         verdicts: { reproduced: "✓ 已复现 / 吻合 / 达到", "not reproduced": "✗ 未复现 / 不吻合 / 未达到", undecided: "? 未定", "not run": "– 未运行" },
-        says: "论文", ours: "实测", theirs: "论文值", criterion: "判据", why: "判据的理由", controls: "对照", fixed: "判据写定于", measured: "首次测得于",
+        says: "论文", ours: "实测", theirs: "论文值", criterion: "判据", why: "判据的理由", controls: "对照", history: "时间", fixed: "判据写定于", measured: "首次测得于",
         commit: "提交", code: "测量代码", earlier: "此前", where: "测量环境", writeup: "正文", record: "记录", seconds: "秒", unit: "条",
         legend: "短竖线：一个种子或一轮；横条：95% 置信区间；圆点：均值；浅色区：判据接受的范围；菱形：论文的值", seed: "实测值",
         nothing: "没有找到。", hits: "条结果", typing: "输入要找的词", filter: "筛选", claim: "论断", several: "页" }
@@ -15,7 +15,7 @@
         orders: { record: "the papers' order", verdict: "verdict", title: "title", cost: "time it takes" }, of: "of", us: "our own",
         tiers: { exact: "exact", printed: "printed sum", trend: "trend", speed: "speed", paper: "paper's scale" },
         verdicts: { reproduced: "✓ reproduced, adds up, held", "not reproduced": "✗ not reproduced, does not add up, missed", undecided: "? undecided", "not run": "– not run" },
-        says: "The paper", ours: "Ours", theirs: "The paper's value", criterion: "Criterion", why: "Why this criterion", controls: "Controls", fixed: "criterion fixed", measured: "first measured",
+        says: "The paper", ours: "Ours", theirs: "The paper's value", criterion: "Criterion", why: "Why this criterion", controls: "Controls", history: "History", fixed: "criterion fixed", measured: "first measured",
         commit: "commit", code: "The code that measures it", earlier: "Earlier", where: "Measured on", writeup: "write-up", record: "record", seconds: "s", unit: "claims",
         legend: "Ticks: one seed or round each. Bar: 95 % interval. Dot: mean. Pale region: what the criterion accepts. Diamond: the paper's value", seed: "measured",
         nothing: "Nothing found.", hits: "results", typing: "Type what you look for", filter: "Filter", claim: "Claim", several: "pages" };
@@ -86,7 +86,7 @@
   }
 
   function row(claim) {
-    const mark = make("span", { class: `mark ${claim.verdict.replace(" ", "-")}` }, claim.told);
+    const mark = make("span", { class: `verdict ${claim.verdict.replace(" ", "-")}` }, claim.told);
     const kind = claim.by === "us" ? T.us : T.tiers[claim.tier];
     const node = make("details", { class: "claim", id: claim.id },
       make("summary", {}, make("span", { class: "title" }, claim.title, make("span", { class: "of" }, `${claim.slug} · ${kind} · ${claim.where}`)),
@@ -107,7 +107,7 @@
     if (claim.theirs !== "–") fact(T.theirs, claim.theirs);
     fact(T.ours, claim.ours);
     if (claim.criteria.length) fact(T.criterion, make("ul", {}, ...claim.criteria.map((text) => make("li", {}, text))));
-    if (dated) fact("", dated);
+    if (dated) fact(T.history, dated);
     fact(T.why, claim.why);
     if (claim.controls.length) fact(T.controls, ...claim.controls.flatMap((id, n) => [n ? ", " : "", make("a", { href: `#${claim.slug}/${id}` }, id)]));
     if (claim.earlier) fact(T.earlier, claim.earlier);

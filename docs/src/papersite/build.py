@@ -89,8 +89,8 @@ def stage(checkout: Checkout, places: Places, language: Language) -> None:
 def settings(docs: Path, work: Path, language: Language) -> dict[str, Any]:
     """Sphinx's settings."""
     return {
-        "project": NAME[language],
-        "html_title": NAME[language],
+        "project": NAME,
+        "html_title": NAME,
         "copyright": "the LLM Mastery Journey authors, MIT licence",
         "language": SPHINX[language],
         "site_language": language,
@@ -108,6 +108,7 @@ def settings(docs: Path, work: Path, language: Language) -> dict[str, Any]:
             "options": {"enableMenu": False, "lazyMargin": "400px"},
         },
         "suppress_warnings": ["myst.header", "misc.highlighting_failure", "config.cache"],
+        "html_context": {"default_mode": "auto"},
         "html_theme": "pydata_sphinx_theme",
         "templates_path": [str(docs / "templates")],
         "html_static_path": [str(docs / "static"), *_mathjax(work)],
@@ -129,7 +130,7 @@ def settings(docs: Path, work: Path, language: Language) -> dict[str, Any]:
             "footer_end": [],
             "pygments_light_style": "tango",
             "pygments_dark_style": "github-dark",
-            "logo": {"text": NAME[language]},
+            "logo": {"text": NAME},
             "navigation_with_keys": False,
         },
         "html_sidebars": {name: [] for name in ("index", *ALONE)},

@@ -39,7 +39,10 @@ def pages(checkout: Checkout, language: Language) -> dict[str, str]:
     for paper in checkout.papers:
         folder = f"packages/{paper.slug}"
         found[f"{folder}/index.md"] = writeups.page(paper, language, checkout.root, slugs)
-        found[f"{folder}/walkthrough.ipynb"] = notebook(paper, language, checkout.root, slugs)
+    if language == "zh":
+        found = {name: writeups.joined(text) for name, text in found.items()}
+    for paper in checkout.papers:
+        found[f"packages/{paper.slug}/walkthrough.ipynb"] = notebook(paper, language, checkout.root, slugs)
     return found
 
 
@@ -59,7 +62,7 @@ def linked_sources(text: str) -> set[str]:
 
 def start(checkout: Checkout, language: Language) -> str:
     """The start page: the first words of the repository's README, the scoreboard, a card per paper, the verdicts."""
-    name = README[language]
+    name, words = README[language], TEXT[language]
     text = (checkout.root / name).read_text("utf-8")
     slugs = {paper.slug for paper in checkout.papers}
     opening = text.split("\n\n", 2)[2].split("\n```", 1)[0]
@@ -74,7 +77,8 @@ def start(checkout: Checkout, language: Language) -> str:
         f"## {heading}",
         writeups.linked(board, "", "index.md", checkout.root, slugs, language),
         verdicts,
-        _toctree(["papers", "path", "claims", "questions", "cheatsheets/index", "glossary", "errata"]),
+        _toctree(["papers", "path", "claims", f"{words['questions']} <questions>", "cheatsheets/index", "glossary",
+                  f"{words['errata']} <errata>"]),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -195,7 +199,8 @@ def erratum(paper: Paper, i: str, language: Language) -> str:
     opening, closing = (" (", "): ") if english else ("（", "）：")
     stop = ". " if english else "。"
     gap = "; " if english else "；"
-    rest = f"{gap.join(wrong)}{stop.strip()}" if wrong else ""
+    lead = "Accepted, and what comes out: " if english else "判据与结果："
+    rest = f"{lead}{gap.join(wrong)}{stop.strip()}" if wrong else ""
     return f"- **[{title}](claim:{paper.slug}/{i})**{opening}{place}{closing}{what.rstrip('.。')}{stop}{rest}"
 
 

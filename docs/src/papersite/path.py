@@ -6,7 +6,7 @@ from typing import Any
 
 from papersite import writeups
 from papersite.checkout import Checkout
-from papersite.words import SUFFIX, TEXT, Language
+from papersite.words import README, SUFFIX, TEXT, Language
 
 
 def page(checkout: Checkout, language: Language) -> str:
@@ -30,6 +30,10 @@ def week(checkout: Checkout, number: int, entry: dict[str, Any], language: Langu
              f"**{words['read']}**", ""]  # fmt: skip
     for item in entry["read"]:
         lines.append(f"- [{said(item, 'text')}]({item['link']})")
+    planned = entry.get("missing", [])
+    for item in planned:
+        if item.get("package") in slugs:  # it stands by now
+            lines.append(f"- [{said(item, 'what')}](packages/{item['package']}/{README[language]})")
     if entry.get("notebook"):
         links = [f"[{words['notebook']}{colon}{checkout.cards[s]['name' if language == 'en' else 'name_zh']}]"
                  f"(packages/{s}/notebooks/walkthrough.ipynb)" for s in entry["notebook"] if s in slugs]  # fmt: skip
@@ -46,9 +50,10 @@ def week(checkout: Checkout, number: int, entry: dict[str, Any], language: Langu
     ]
     if asked:
         lines += ["", f"**{words['answer']}**", "", *asked]
-    if entry.get("missing"):
+    missing = [item for item in planned if item.get("package") not in slugs]
+    if missing:
         lines += ["", f"**{words['missing']}**", ""]
-        for item in entry["missing"]:
+        for item in missing:
             lines.append(f"- {said(item, 'what')}{' (' if language == 'en' else '（'}{words['brings']}"
                          f"{' ' if language == 'en' else ''}[{item['paper']}]({item['link']})"
                          f"{')' if language == 'en' else '）'}")  # fmt: skip

@@ -17,12 +17,14 @@ SECTIONS = {  # headings that every write-up has
     "result": {"en": "The main result", "zh": "主要结果"},
     "questions": {"en": "Interview questions", "zh": "面试题"},
 }
-NAME = {"en": "LLM Mastery Journey", "zh": "LLM 论文复现之路"}
+NAME = "LLM Mastery Journey"
 TEXT: dict[Language, dict[str, str]] = {
     "en": {
         "switch": "中文",
         "switch_title": "这一页的中文版",
         "papers": "Papers",
+        "errata": "Errata",
+        "questions": "Questions",
         "writeup": "Write-up",
         "notebook": "Notebook",
         "sheet": "Cheat sheet",
@@ -53,6 +55,8 @@ TEXT: dict[Language, dict[str, str]] = {
         "switch": "English",
         "switch_title": "This page in English",
         "papers": "论文",
+        "errata": "勘误",
+        "questions": "面试题",
         "writeup": "正文",
         "notebook": "笔记本",
         "sheet": "速查表",

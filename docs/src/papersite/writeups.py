@@ -70,6 +70,13 @@ def _address(path: str, page: str, root: Path, slugs: set[str]) -> str:
     return f"source:{path}" if (root / path).exists() else path
 
 
+def joined(text: str) -> str:
+    """Chinese without the spaces that a broken line, and a formula on GitHub, leave between characters."""
+    han = "[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef“”‘’]"
+    text = outside_code(text, lambda part: re.sub(rf"(?<={han})\n[ ]*(?={han})", "", part))
+    return outside_code(text, lambda part: re.sub(r"(?<=[，。；：、（]) (?=\$)", "", part))
+
+
 def page(paper: Paper, language: Language, root: Path, slugs: set[str]) -> str:
     """The write-up as a page of the site. The titles of claims in its tables lead to the explorer."""
     name = f"packages/{paper.slug}"
