@@ -273,8 +273,8 @@ TRAININGS = {  # behind each claim
     "masked-gain": [("masked", name, 1.0, 3e-3) for name in ("learned", "rotary")],
     "pi-tuned": [("extended",)],
     "smollm2-reads": [("read", "default", 8192), ("read", "default", 2048)],
-    "smollm2-yarn-keeps": [("read", "default", 8192), *(("read", method, 16384) for method in smollm2.METHODS)],
-    "smollm2-keeps-at-4": [("read", "default", 8192), *(("read", method, 32768) for method in smollm2.FEWER)],
+    "smollm2-yarn-keeps": [("read", "default", 8192), *(("read", method, 16384) for method in smollm2.METHODS[2])],
+    "smollm2-keeps-at-4": [("read", "default", 8192), *(("read", method, 32768) for method in smollm2.METHODS[4])],
 }
 
 

@@ -79,8 +79,9 @@ def test_beyond_the_context_as_the_library_with_the_same_configuration(method, m
     assert ours["curve"] == pytest.approx([part.mean().item() for part in theirs.chunk(4)], rel=1e-4)
 
 
-def test_methods_differ(made_up):
-    assert len({round(read(method, 2 * CONTEXT)["nats"], 4) for method in smollm2.METHODS}) == len(smollm2.METHODS)
+def test_methods_differ():
+    methods = smollm2.METHODS[2]
+    assert len({round(read(method, 2 * CONTEXT)["nats"], 4) for method in methods}) == len(methods)
 
 
 @pytest.mark.parametrize("window", [CONTEXT // 4, CONTEXT // 2, CONTEXT])

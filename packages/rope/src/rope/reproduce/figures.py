@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from papertest.claims import figure
@@ -25,6 +26,11 @@ METHODS: dict[str, tuple[str, str, Literal["-", ":"]]] = {  # of a longer contex
     "ntk": ("NTK-aware", "variant", "-"),
     "yarn": ("YaRN", "ours", "-"),
     "yarn, ramp to 4": ("YaRN, ramp to 4", "ours", ":"),
+}
+SCALINGS = METHODS | {  # of the real SmolLM2
+    "default": METHODS["plain"],
+    "dynamic": ("dynamic NTK", "variant", ":"),
+    "llama3": ("by-parts (Llama 3)", "ours", ":"),
 }
 ORDERS = (  # claim, its label, its parts
     ("order-at-8", "8 times 64", ("sinusoidal_rotary", "rotary_t5", "t5_alibi")),
@@ -203,6 +209,29 @@ def scaling(results: dict[str, Any]) -> Figure:
     handles, labels = last.get_legend_handles_labels()
     drawing.legend(handles + tuned.lines[-1:], [*labels, "before, at its own length"], loc="outside lower center",
                    ncols=6)  # fmt: skip
+    return drawing
+
+
+@figure("smollm2", "smollm2-scaled", "smollm2-at-4")
+def smollm2(results: dict[str, Any]) -> Figure:
+    """The real SmolLM2 beyond its context: perplexity along the text over that of the same tokens within."""
+    from papertest.figures import band, panels
+
+    drawing, axes = panels(2, height=3.9, width=5.2)
+    for axis, claim, times in zip(axes, ("smollm2-scaled", "smollm2-at-4"), (2, 4), strict=True):
+        runs = [sample["details"]["curves"] for sample in results[claim].samples]
+        points = len(runs[0]["within"])
+        ends = [8.192 * (times - 1 + (i + 1) / points) for i in range(points)]
+        for name in runs[0]:
+            if name != "within":
+                label, role, line = SCALINGS[name]
+                rows = [[math.exp(a - b) for a, b in zip(run[name], run["within"], strict=True)] for run in runs]
+                band(axis, ends, rows, role, label)
+                axis.lines[-1].set_linestyle(line)
+        axis.set(title=f"{times} times the context", xlabel="tokens read, in thousands", yscale="log",
+                 ylabel="perplexity over that within")  # fmt: skip
+        _ticks(axis, (0.9, 1, 1.1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000))
+    drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     return drawing
 
 
