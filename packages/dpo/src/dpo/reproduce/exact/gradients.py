@@ -15,10 +15,9 @@ def in_the_logits(given: Problem, logits: Tensor, beta: float) -> tuple[Tensor, 
     """The gradient of the loss summed over pairs, by automatic differentiation; β σ(r̂_l − r̂_w) of each pair; and
     ∇ log π(y_w) − ∇ log π(y_l) of each, (prompts · pairs, prompts, answers)."""
     logits = logits.clone().requires_grad_()
-    arguments = given.pairs(logits.log_softmax(-1))
-    losses, _, _ = dpo.dpo_loss(*arguments, beta)
+    losses, _, _ = dpo.dpo_loss(*given.pairs(logits.log_softmax(-1)), beta)
     (gradient,) = torch.autograd.grad(losses.sum(), logits)
-    weights = dpo.dpo_gradient_weight(*(each.detach() for each in arguments), beta)
+    weights = dpo.dpo_gradient_weight(*given.pairs(logits.detach().log_softmax(-1)), beta)
     answers = torch.eye(logits.shape[1], dtype=logits.dtype)
     one_prompt = answers[given.chosen] - answers[given.rejected]  # of the logarithm of a softmax: e_w − e_l
     directions = torch.zeros(len(logits), len(one_prompt), *logits.shape, dtype=logits.dtype)
