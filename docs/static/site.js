@@ -92,13 +92,13 @@
       make("summary", {}, make("span", { class: "title" }, claim.title, make("span", { class: "of" }, `${claim.slug} · ${kind} · ${claim.where}`)),
         make("span", { class: "num" }, claim.ours), make("span", { class: "num theirs-cell" }, claim.theirs), mark));
     node.addEventListener("toggle", () => {
-      if (node.open && node.children.length === 1) node.append(body(claim));
+      if (node.open && node.children.length === 1) node.append(body(claim, node.clientWidth));
       if (node.open) history.replaceState(null, "", `#${claim.id}`);
     });
     return node;
   }
 
-  function body(claim) {
+  function body(claim, width) {
     const facts = make("dl", { class: "facts" });
     const fact = (name, ...value) => facts.append(make("dt", {}, name), make("dd", {}, ...value));
     const dated = [claim.fixed && `${T.fixed} ${claim.fixed[1]} (${T.commit} ${claim.fixed[0]})`, claim.measured && `${T.measured} ${claim.measured[1]} (${claim.measured[0]})`].filter(Boolean).join(zh ? "；" : "; ");
@@ -114,29 +114,30 @@
     if (claim.machines && claim.machines.length) fact(T.where, `${claim.machines.join(zh ? "；" : "; ")}, ${claim.seconds} ${T.seconds}`);
     const links = [make("a", { href: `packages/${claim.slug}/index.html` }, T.writeup), " · ", make("a", { href: `${source}papers/${claim.paper}.toml.html` }, T.record)];
     if (claim.code) links.push(" · ", make("a", { href: `${source}${claim.code.path}.html#L-${claim.code.line}` }, `${claim.code.path}:${claim.code.line}`));
-    const made = make("div", { class: "body" }, make("p", {}, claim.what), claim.parts.length ? strips(claim.parts) : null, facts, make("p", {}, ...links));
+    const made = make("div", { class: "about" }, make("p", {}, claim.what), claim.parts.length ? strips(claim.parts, width) : null, facts, make("p", {}, ...links));
     if (claim.code) made.append(make("details", {}, make("summary", {}, T.code), make("pre", {}, make("code", {}, claim.code.text))));
     return made;
   }
 
   const format = (x) => x === null ? "" : Number.isInteger(x) && Math.abs(x) < 1e6 ? String(x) : Math.abs(x) >= 1e6 || (x !== 0 && Math.abs(x) < 1e-3) ? x.toExponential(2) : String(Number(x.toPrecision(4)));
 
-  function strips(parts) {
-    const space = "http://www.w3.org/2000/svg", width = 640, height = 62, left = 8, right = width - 8;
+  function strips(parts, room) {
+    const space = "http://www.w3.org/2000/svg", width = Math.max(260, Math.min(room - 12, 700)), narrow = width < 520;
+    const line = narrow ? 18 : 0, height = 62 + line, left = 8, right = width - 8;
     const draw = (tag, attributes, text) => {
       const node = document.createElementNS(space, tag);
       for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
       if (text !== undefined) node.textContent = text;
       return node;
     };
-    const svg = draw("svg", { viewBox: `0 0 ${width} ${parts.length * height}`, role: "img", "aria-label": T.legend });
+    const svg = draw("svg", { viewBox: `0 0 ${width} ${parts.length * height}`, width, height: parts.length * height, role: "img", "aria-label": T.legend });
     parts.forEach((part, n) => {
       const known = [...part.seeds, part.middle, part.paper, ...(part.interval || []), ...part.bound].filter((x) => x !== null);
       if (!known.length) return;
       let low = Math.min(...known), high = Math.max(...known);
       const pad = (high - low || Math.abs(high) || 1) * 0.12;
       low -= pad; high += pad;
-      const x = (value) => left + ((value - low) / (high - low)) * (right - left), top = n * height, y = top + 36;
+      const x = (value) => left + ((value - low) / (high - low)) * (right - left), top = n * height, y = top + 36 + line;
       const [from, to] = part.bound;
       const a = from === null ? left : x(from), b = to === null ? right : x(to);
       svg.append(draw("rect", { class: "region", x: a, y: y - 12, width: Math.max(b - a, 2), height: 24 }));
@@ -152,7 +153,7 @@
       if (part.paper !== null) { const p = x(part.paper); svg.append(draw("path", { class: "theirs", d: `M${p} ${y - 7}l7 7l-7 7l-7 -7z` })); }
       const ends = [from !== null && `≥ ${format(from)}`, to !== null && `≤ ${format(to)}`].filter(Boolean).join(", ");
       svg.append(draw("text", { x: left, y: top + 16 }, [part.name, part.unit && (part.name ? `(${part.unit})` : part.unit)].filter(Boolean).join(" ")),
-        draw("text", { class: "dim", x: right, y: top + 16, "text-anchor": "end" }, [`${T.seed} ${format(part.middle)}`, ends, part.paper !== null && `${T.says} ${format(part.paper)}`].filter(Boolean).join(" · ")));
+        draw("text", narrow ? { class: "dim", x: left, y: top + 32 } : { class: "dim", x: right, y: top + 16, "text-anchor": "end" }, [`${T.seed} ${format(part.middle)}`, ends, part.paper !== null && `${T.says} ${format(part.paper)}`].filter(Boolean).join(" · ")));
     });
     return make("figure", { class: "strip" }, svg, make("figcaption", { class: "count" }, T.legend));
   }

@@ -8,7 +8,7 @@ import multiprocessing
 import shutil
 import sys
 from dataclasses import dataclass
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ def build(checkout: Checkout, work: Path, fresh: bool = False) -> list[str]:
     places = Places(work)
     if fresh:
         shutil.rmtree(work, ignore_errors=True)
+    for name in ("sphinx.application", "myst_nb.sphinx_ext", "pydata_sphinx_theme"):
+        import_module(name)  # once, for both processes
     data = claims.data(checkout, work / "commits.json")
     for language in LANGUAGES:
         stage(checkout, places, language)

@@ -13,6 +13,7 @@ from papertest import store
 from papertest.package import Package
 from papertest.records import RecordError
 from papertest.store import Result
+
 from papersite.words import LANGUAGES, README, SECTIONS, Language
 
 

@@ -1,20 +1,22 @@
-"""The claims explorer's data: each claim with what the paper says, ours per seed, the criterion, its commit, the code."""
+"""The claims explorer's data: each claim with what the paper says, ours per seed, criterion, its commit, the code."""
 
 from __future__ import annotations
 
 import ast
 import json
 import math
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from papersite.checkout import Checkout, Paper
-from papersite.words import LANGUAGES, Language
-from papertest import tables, words
+from papertest import files, tables, words
 from papertest.accept import Value, leaves
 from papertest.history import History, one_form
 from papertest.store import Result
+
+from papersite.checkout import Checkout, Paper
+from papersite.words import LANGUAGES, Language
 
 MOST = 12  # parts of a claim, and numbers of a part, that are drawn
 TIERS = {
@@ -58,8 +60,8 @@ def commits(checkout: Checkout, cache: Path) -> dict[str, dict[str, list[str]]]:
     history = None if not checkout.papers else History(checkout.papers[0].package)
     if history is None or history.unreadable is not None:
         return {}
-    head = _head(checkout.root)
-    key = f"{head} {[(p.slug, len(p.results), [one_form(c.accept) for c in p.package.claims.values()]) for p in checkout.papers]}"
+    criteria = [one_form(claim.accept) for paper in checkout.papers for claim in paper.package.claims.values()]
+    key = f"{_head(checkout.root)} {files.checksum(criteria)} {[p.slug for p in checkout.papers]}"
     if cache.exists():
         kept = json.loads(cache.read_text("utf-8"))
         if kept["key"] == key:
@@ -85,9 +87,7 @@ def commits(checkout: Checkout, cache: Path) -> dict[str, dict[str, list[str]]]:
 
 
 def _head(root: Path) -> str:
-    """The commit that is checked out, read without git where it can be."""
-    import subprocess
-
+    """The commit that is checked out."""
     return subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True).stdout.strip()
 
 

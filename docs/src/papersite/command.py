@@ -26,11 +26,11 @@ def command(
     """Build the site from the write-ups, figures, notebooks, records and results, in English and in Chinese."""
     places = Places(out.resolve())
 
-    def again(fresh: bool = False) -> int:
+    def once(fresh: bool = False) -> int:
         began = time.perf_counter()
         try:
             warnings = build(Checkout(ROOT), places.work, fresh)
-        except BuildError as error:
+        except (BuildError, ValueError) as error:  # ValueError: what a page is made from cannot be read
             print(error, file=sys.stderr)
             return 1
         for line in warnings:
@@ -38,11 +38,11 @@ def command(
         print(f"built in {time.perf_counter() - began:.0f} s: {places.html / 'index.html'}", flush=True)
         return 1 if strict and warnings else 0
 
-    code = again(fresh)
+    code = once(fresh)
     if not serving or code:
         raise typer.Exit(code)
     try:
-        serve(places.html, ROOT, port, lambda: None if again() == 0 else None)
+        serve(places.html, ROOT, port, once)
     except OSError as error:
         print(f"port {port}: {error.strerror}; another with --port", file=sys.stderr)
         raise typer.Exit(2) from None

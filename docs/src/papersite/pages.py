@@ -7,13 +7,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+from papertest import tables
+from papertest.accept import leaves
+from papertest.store import Result
+
 from papersite import path as weeks
 from papersite import questions, writeups
 from papersite.checkout import Checkout, Paper
 from papersite.words import README, SUFFIX, TEXT, Language
-from papertest import tables
-from papertest.accept import leaves
-from papertest.store import Result
 
 SHOWN = 3  # claims on a card
 
@@ -77,8 +78,17 @@ def start(checkout: Checkout, language: Language) -> str:
         f"## {heading}",
         writeups.linked(board, "", "index.md", checkout.root, slugs, language),
         verdicts,
-        _toctree(["papers", "path", "claims", f"{words['questions']} <questions>", "cheatsheets/index", "glossary",
-                  f"{words['errata']} <errata>"]),
+        _toctree(
+            [
+                "papers",
+                "path",
+                "claims",
+                f"{words['questions']} <questions>",
+                "cheatsheets/index",
+                "glossary",
+                f"{words['errata']} <errata>",
+            ]
+        ),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -46,7 +46,7 @@ def week(checkout: Checkout, number: int, entry: dict[str, Any], language: Langu
         for slug, numbers in entry.get("questions", {}).items()
         if slug in slugs
         for n, question in enumerate(writeups.questions(slugs[slug], language), 1)
-        if n in numbers
+        if numbers == "all" or n in numbers
     ]
     if asked:
         lines += ["", f"**{words['answer']}**", "", *asked]

@@ -49,7 +49,7 @@ class Handler(SimpleHTTPRequestHandler):
         pass
 
 
-def serve(html: Path, root: Path, port: int, build: Callable[[], None]) -> None:
+def serve(html: Path, root: Path, port: int, build: Callable[[], object]) -> None:
     """Serve until Ctrl-C on 127.0.0.1. OSError where the port is taken."""
     version = [0]
     handler = type("Versioned", (Handler,), {"version": version})

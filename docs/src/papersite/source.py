@@ -5,11 +5,15 @@ from __future__ import annotations
 import html
 import posixpath
 from pathlib import Path
+from typing import Any
 
-from pygments import highlight
+import pygments
+import pygments.lexers
 from pygments.formatters import HtmlFormatter
-from pygments.lexers import TextLexer, get_lexer_for_filename
 from pygments.util import ClassNotFound
+
+Formatter: Any = HtmlFormatter  # pygments leaves it partly untyped
+lexers: Any = pygments.lexers
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -21,7 +25,8 @@ STYLE = """
 body { margin: 0; font: 14px/1.45 system-ui, sans-serif; background: #fff; color: #24292f }
 header { padding: .6rem 1rem; border-bottom: 1px solid #8884; overflow-wrap: anywhere }
 header a { color: #0a6c8f } .source { overflow-x: auto } .source pre { margin: 0; padding: .6rem 1rem }
-ul { line-height: 1.8 } .linenos a, .linenos { color: #8888; text-decoration: none; padding-right: 1em; user-select: none }
+ul { line-height: 1.8 } 
+.linenos a, .linenos { color: #8888; text-decoration: none; padding-right: 1em; user-select: none }
 :target, a:target ~ span { background: #fd06 }
 @media (prefers-color-scheme: dark) { body { background: #14181e; color: #ced6dd } header a { color: #6cc5e0 } }
 """
@@ -30,7 +35,7 @@ ul { line-height: 1.8 } .linenos a, .linenos { color: #8888; text-decoration: no
 def write(root: Path, out: Path, paths: set[str]) -> None:
     """The pages of these files and folders of the repository, as `out/<path>.html`; what is up to date stays."""
     out.mkdir(parents=True, exist_ok=True)
-    light, dark = HtmlFormatter(style="tango"), HtmlFormatter(style="github-dark")
+    light, dark = Formatter(style="tango"), Formatter(style="github-dark")
     style = (f"{STYLE}{light.get_style_defs('.source')}\n"
              f"@media (prefers-color-scheme: dark) {{ {dark.get_style_defs('.source')} }}\n")  # fmt: skip
     (out / "source.css").write_text(style, "utf-8")
@@ -54,8 +59,8 @@ def write(root: Path, out: Path, paths: set[str]) -> None:
 
 def _body(source: Path) -> str:
     try:
-        lexer = get_lexer_for_filename(source.name)
+        lexer = lexers.get_lexer_for_filename(source.name)
     except ClassNotFound:
-        lexer = TextLexer()
-    formatter = HtmlFormatter(cssclass="source", linenos="inline", lineanchors="L", anchorlinenos=True)
-    return highlight(source.read_text("utf-8"), lexer, formatter)
+        lexer = lexers.TextLexer()
+    formatter = Formatter(cssclass="source", linenos="inline", lineanchors="L", anchorlinenos=True)
+    return pygments.highlight(source.read_text("utf-8"), lexer, formatter)

@@ -30,7 +30,7 @@ TEXT: dict[Language, dict[str, str]] = {
         "sheet": "Cheat sheet",
         "claims_of": "Its claims",
         "holds": "What holds at laptop scale",
-        "scale": "{reproduced} of {measured} measured claims are reproduced, {failed} are not, {undecided} are undecided.",
+        "scale": "{reproduced} of {measured} measured claims are reproduced, {failed} are not, {undecided} undecided.",
         "unmeasured": "{n} are not run.",
         "week": "Week {n}",
         "hours": "about {n} hours",
