@@ -48,7 +48,7 @@ FUNCTIONS = {
     "ipo": (W, lambda y: dpo.ipo_loss(y, L, REF_W, REF_L, 0.3)[0].sum(),
             lambda y: (ratios(y, L) - 1 / 0.6).square().sum()),
     "kto": (W, lambda y: dpo.kto_loss(y, REF_W, GOOD, 1.5)[0].sum(),
-            lambda y: (1 / (1 + torch.where(GOOD, 0.1, -0.1).mul(y - REF_W - 1.5).exp())).sum()),
+            lambda y: (1 / (1 + (0.2 * GOOD.double() - 0.1).mul(y - REF_W - 1.5).exp())).sum()),
     "unlikelihood": (W, lambda y: dpo.unlikelihood_loss(y.square(), L.sin(), 0.5).sum(),
                      lambda y: (0.5 * L.sin() - y * y).sum()),
     "unweighted": (W, lambda y: dpo.unweighted_loss(y.sin(), L, REF_W, REF_L)[0].sum(),

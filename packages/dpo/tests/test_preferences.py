@@ -25,8 +25,9 @@ def line(**fields) -> str:
 
 def test_json_lines_with_bad_ones(tmp_path):
     lines = [
-        line(), "{not json", line(chosen=""), "", line(rejected="good"), line(prompt=7), '{"prompt": "p", "chosen": "c"}',
-        "[1, 2]", line(chosen=None), line(prompt="a\u2028b 你好"), line(chosen="x", extra=1),
+        line(), "{not json", line(chosen=""), "", line(rejected="good"), line(prompt=7),
+        '{"prompt": "p", "chosen": "c"}', "[1, 2]", line(chosen=None), line(prompt="a\u2028b 你好"),
+        line(chosen="x", extra=1),
     ]  # fmt: skip
     kept, report = read_preferences(written(tmp_path, "\r\n".join(lines)))
     assert kept == [

@@ -23,8 +23,9 @@ def sequence_logps(
 ) -> Float[Array, " batch"]:
     """As `dpo.sequence_logps`. NaN for an empty answer, a mask that is True in the first column, and labels outside of
     the vocabulary."""
+    tokens = token_logps(logits, labels, mask)
     bad = mask[:, 0] | ~mask.any(-1) | (mask & ((labels < 0) | (labels >= logits.shape[-1]))).any(-1)
-    return jnp.where(bad, jnp.nan, token_logps(logits, labels, mask).sum(-1))
+    return jnp.where(bad, jnp.nan, tokens.sum(-1))
 
 
 def token_logps(
@@ -161,8 +162,9 @@ def clipped_surrogate(
     """As `dpo.clipped_surrogate`."""
     number("clip", clip)
     _shapes("logps", logps, ("old_logps", old_logps, logps.shape), ("advantages", advantages, logps.shape), mask=mask)
+    old_logps, advantages = stop_gradient((old_logps, advantages))
     logps, old, A = (jnp.where(mask, _wide(x), 0) for x in (logps, old_logps, advantages))
-    ratio, A = jnp.exp(logps - stop_gradient(old)), stop_gradient(A)
+    ratio = jnp.exp(logps - old)
     objective = jnp.minimum(ratio * A, ratio.clip(1 - clip, 1 + clip) * A)
     return -_mean(objective, mask), _mean((jnp.abs(stop_gradient(ratio) - 1) > clip).astype(A.dtype), mask)
 
@@ -171,8 +173,8 @@ def value_loss(values: Tokens, old_values: Tokens, returns: Tokens, mask: Mask, 
     """As `dpo.value_loss`."""
     number("clip", clip)
     _shapes("values", values, ("old_values", old_values, values.shape), ("returns", returns, values.shape), mask=mask)
+    old_values, returns = stop_gradient((old_values, returns))
     values, old, R = (jnp.where(mask, _wide(x), 0) for x in (values, old_values, returns))
-    old, R = stop_gradient(old), stop_gradient(R)
     clipped = old + (values - old).clip(-clip, clip)
     return _mean(jnp.maximum((values - R) ** 2, (clipped - R) ** 2), mask) / 2
 

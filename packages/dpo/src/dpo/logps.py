@@ -77,16 +77,17 @@ class _Picked(torch.autograd.Function):
     The logsumexp is an output for the sake of second derivatives, which need to know what it depends on.
     """
 
+    generate_vmap_rule = True  # for jacfwd and hessian
+
     @staticmethod
     def forward(logits: Tensor, rows: Tensor, columns: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        wide = torch.promote_types(logits.dtype, torch.float32)
-        logps = torch.empty(len(rows), dtype=wide, device=logits.device)
-        lse = torch.empty_like(logps)
+        logps: list[Tensor] = []
+        lse: list[Tensor] = []
         for part in _parts(len(rows), logits.shape[-1]):
-            x = logits[rows[part], columns[part]].to(wide)
-            lse[part] = x.logsumexp(-1)
-            logps[part] = x.gather(-1, labels[part, None]).squeeze(-1) - lse[part]
-        return logps, lse
+            x = logits[rows[part], columns[part]].to(torch.promote_types(logits.dtype, torch.float32))
+            lse.append(x.logsumexp(-1))
+            logps.append(x.gather(-1, labels[part, None]).squeeze(-1) - lse[-1])
+        return torch.cat(logps), torch.cat(lse)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:

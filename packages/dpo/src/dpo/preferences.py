@@ -118,7 +118,7 @@ def _fields(item: Any, render: Callable[[list[Message]], str]) -> tuple[Any, Any
     if prompt_field == "prompt":
         return prompt, chosen, rejected
     roles = {"human": "user", "gpt": "assistant", "system": "system"}
-    turns: list[Any] = prompt if isinstance(prompt, list) else [None]
+    turns: list[Any] = (isinstance(prompt, list) and prompt) or [None]
     if not all(isinstance(t, dict) and t.get("from") in roles and isinstance(t.get("value"), str) for t in turns):
         raise ValueError("conversations must be a list of {from: human, gpt or system, value: text}")
     for name in ("chosen", "rejected"):
