@@ -69,7 +69,7 @@ def start(checkout: Checkout, language: Language) -> str:
     opening = text.split("\n\n", 2)[2].split("\n```", 1)[0]
     board = tables.scoreboard([paper.package for paper in checkout.papers], language)
     verdicts = _section(text, {"en": "What a verdict means", "zh": "结论的含义"}[language])
-    heading = {"en": "Scoreboard", "zh": "成绩总表"}[language]
+    heading = {"en": "Scoreboard", "zh": "记分牌"}[language]
     parts = [
         f"# {_title(text)}",
         writeups.linked(opening, "", "index.md", checkout.root, slugs, language),
