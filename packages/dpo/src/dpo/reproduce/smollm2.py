@@ -1,8 +1,8 @@
 """SmolLM2-135M-Instruct, and a few hundred pairs of people's prompts with two assistants' answers, English and Chinese.
 
 The pairs are the demonstration sets of LLaMA-Factory: conversations in which one of two answers was preferred. Nothing
-says by whom. In English the rejected answers are longer, in Chinese the chosen ones: length alone tells something of the
-preference.
+says by whom. In English the rejected answers are longer, in Chinese the chosen ones, so that length alone tells some of
+the preference.
 """
 
 from __future__ import annotations

@@ -31,13 +31,18 @@ def pairs(quick: bool) -> list[Encoded]:
     return [Encoded(**{part: getattr(pair, part)[:n] for part, n in lengths.items()}) for pair in long[:PAIRS]]
 
 
+def loaded(device: str) -> Any:
+    model: Any = smollm2()[0]
+    return model.to(device)
+
+
 def optimizer(model: Any) -> torch.optim.Optimizer:
     return torch.optim.AdamW(model.parameters(), RATE, fused=True)
 
 
 def our_step(pairs: list[Encoded], device: str) -> Callable[[], Any]:
     """The reference's log-probabilities are there before the first step."""
-    model = smollm2()[0].to(device)
+    model = loaded(device)
     batch = collate(pairs, pad_id=0).to(device)
     trainer = DPOTrainer(model, optimizer(model), BETA, logps=packed_logps)
     trainer.reference(batch)
@@ -47,7 +52,7 @@ def our_step(pairs: list[Encoded], device: str) -> Callable[[], Any]:
 def trl_step(pairs: list[Encoded], device: str, *, precomputed: bool) -> Callable[[], Any]:
     """trl's own training step. precomputed: the reference's log-probabilities come with the batch, else each step
     computes them."""
-    model, reference = smollm2()[0].to(device), None if precomputed else smollm2()[0].to(device)
+    model, reference = loaded(device), None if precomputed else loaded(device)
     trainer: Any = trl_trainer(model, reference, beta=BETA)
     inputs = {name: tensor.to(device) for name, tensor in trl_batch(trainer, pairs).items()}
     if precomputed:

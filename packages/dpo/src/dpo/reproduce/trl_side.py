@@ -24,7 +24,8 @@ def trl_trainer(model: Any, reference: Any = None, *, beta: float = 0.1) -> Any:
     import datasets
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
-    from trl import DPOConfig, DPOTrainer
+    from trl.trainer.dpo_config import DPOConfig
+    from trl.trainer.dpo_trainer import DPOTrainer
 
     words = Tokenizer(models.WordLevel({"pad": 0, "end": 1, "a": 2}, unk_token="a"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
