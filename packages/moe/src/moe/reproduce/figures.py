@@ -155,7 +155,7 @@ def training(results: dict[str, Any]) -> Figure:
     load.set(title="The fullest expert of 16", xlabel="largest over mean load", ylim=(3.5, -0.5), xscale="log")
     load.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
     load.minorticks_off()
-    load.legend(loc="lower right")
+    load.legend(loc="upper right")
     drops = results["capacity-drops"]
     for when, role, rows in (("in the first 20 steps", "standard", [s["details"]["first"] for s in drops.samples]),
                              ("in the last 20 steps", "ours", [s["value"] for s in drops.samples])):  # fmt: skip
