@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sentiment_runs import run_of
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
-from dpo.reproduce import prepared, sentiment
+from dpo.reproduce import pairs, prepared, sentiment
 from dpo.reproduce.pairs import PAIRS_BATCH, Pairs, batches, padding_mask
 from dpo.reproduce.sampling import best
 from dpo.reproduce.sentiment import ANSWER, END, LENGTH, PIECES, PROMPT, answer_mask
@@ -76,6 +76,7 @@ def elsewhere(tmp_path, monkeypatch):
         sentiment.rows(part), sentiment.prompts(part)
     monkeypatch.setattr(prepared.carriers, "cache", lambda: tmp_path)
     monkeypatch.setattr(prepared, "QUICK", 400)
+    monkeypatch.setattr(pairs, "SAMPLES", 64)
     return tmp_path
 
 
@@ -86,15 +87,17 @@ def test_pairs_are_kept_with_their_scores(elsewhere, monkeypatch):
     assert len(first.train) == prepared.TRAIN // 400 and 0 < first.ties < 1
     for one, other in ((first.train, again.train), (first.held_out, again.held_out)):
         assert torch.equal(one.chosen, other.chosen) and torch.equal(one.rejected_scores, other.rejected_scores)
-    pairs = again.train
-    assert torch.equal(sentiment.rewards(pairs.chosen), pairs.chosen_scores)
-    assert torch.equal(sentiment.rewards(pairs.rejected), pairs.rejected_scores)
-    assert (pairs.chosen_scores > pairs.rejected_scores).all()
-    assert torch.equal(pairs.chosen[:, :PROMPT], pairs.rejected[:, :PROMPT])
+    kept = again.train
+    assert torch.equal(sentiment.rewards(kept.chosen), kept.chosen_scores)
+    assert torch.equal(sentiment.rewards(kept.rejected), kept.rejected_scores)
+    assert (kept.chosen_scores > kept.rejected_scores).all()
+    assert torch.equal(kept.chosen[:, :PROMPT], kept.rejected[:, :PROMPT])
+    assert torch.allclose(again.train_logps, pairs.pair_logps(again.reference, kept), atol=1e-5)
+    assert torch.equal(first.rivals, again.rivals) and len(again.rivals) == 64
     (folder,) = (path for path in elsewhere.iterdir() if path.is_dir())
     line = json.loads((folder / "train.jsonl").read_text("utf-8").splitlines()[3])
-    assert [line["chosen"]] == sentiment.texts(pairs.chosen[3:4])
-    assert [line["prompt"]] == sentiment.texts(pairs.chosen[3:4, :PROMPT], 0)
+    assert [line["chosen"]] == sentiment.texts(kept.chosen[3:4])
+    assert [line["prompt"]] == sentiment.texts(kept.chosen[3:4, :PROMPT], 0)
     assert line["scores"] == [sentiment.score(line["chosen"]), sentiment.score(line["rejected"])]
 
 
@@ -119,8 +122,8 @@ def test_a_seed_has_its_own_reference_and_pairs(elsewhere):
 
 def test_held_out_pairs_have_held_out_prompts(elsewhere):
     found = prepared.prepared(run_of(1))
-    for pairs, part in ((found.train, "train"), (found.held_out, "test")):
-        assert {*map(tuple, pairs.chosen[:, :PROMPT].tolist())} <= {*map(tuple, sentiment.prompts(part).tolist())}
+    for kept, part in ((found.train, "train"), (found.held_out, "test")):
+        assert {*map(tuple, kept.chosen[:, :PROMPT].tolist())} <= {*map(tuple, sentiment.prompts(part).tolist())}
 
 
 def test_each_pair_comes_once_before_any_comes_again():
@@ -133,8 +136,8 @@ def test_each_pair_comes_once_before_any_comes_again():
 
 
 def test_the_first_pairs():
-    pairs = Pairs(*(torch.arange(20).view(10, 2) for _ in range(2)), *(torch.arange(10.0) for _ in range(2)))
-    assert len(pairs.first(3)) == 3 and pairs.first(3).chosen_scores.tolist() == [0, 1, 2]
+    kept = Pairs(*(torch.arange(20).view(10, 2) for _ in range(2)), *(torch.arange(10.0) for _ in range(2)))
+    assert len(kept.first(3)) == 3 and kept.first(3).chosen_scores.tolist() == [0, 1, 2]
 
 
 # ------------------------------------------------------------------------------------- best of N, and envelopes

@@ -43,8 +43,7 @@ def frontier(results: dict[str, Any]) -> Figure:
             band(axis, places, [[at(envelope, kl) for kl in places] for envelope in found], role, name)
             axis.lines[-1].set_marker("")
     checkpoints(beside, [x["preferred"] for x in others], "variant", "Preferred-FT")
-    unlikely = [curve for x in others for curve in x["curves"].values()]
-    checkpoints(beside, unlikely, "other", "Unlikelihood", marker="x")
+    checkpoints(beside, [x["unlikelihood"] for x in others], "other", "Unlikelihood", marker="x")
     for judge, style, name in (("learned", "-", "the reward model"), ("true", ":", "the true reward")):
         rewards = [[found["reward"] for found in x["by"][judge]] for x in best]
         means = [statistics.mean(column) for column in zip(*rewards, strict=True)]
@@ -70,7 +69,7 @@ def checkpoints(
 
 @figure("temperature", "temperature")
 def temperatures(results: dict[str, Any]) -> Figure:
-    """Figure 2, right: how often the true reward is above that of the reference's own sample, by temperature."""
+    """Figure 2, right: how often the true reward is above the reference's best of 16, by temperature."""
     from papertest.figures import COLOURS, band, panels
 
     drawing, (axis,) = panels(1, height=3.8, width=6.0)
@@ -79,7 +78,7 @@ def temperatures(results: dict[str, Any]) -> Figure:
         rows = [[100 * found["wins"] for found in x[method]] for x in details]
         band(axis, [found["temperature"] for found in details[0][method]], rows, role, name)
     axis.axhline(50, color=COLOURS["standard"], linewidth=0.8, linestyle="--")
-    axis.set(title="Win rate against the reference's own sample", xlabel="temperature of the policy",
+    axis.set(title="Win rate against the best of 16 of the reference", xlabel="temperature of the policy",
              ylabel="wins and half of the ties, %")  # fmt: skip
     axis.legend()
     return drawing

@@ -8,32 +8,13 @@ from torch import Tensor
 
 from papertest import Run
 
-from dpo.logps import sequence_logps
 from dpo.reproduce import sentiment
 from dpo.reproduce.models import LanguageModel, sample
-from dpo.reproduce.pairs import Pairs
+from dpo.reproduce.pairs import PART, held_out_prompts, pair_logps
 from dpo.reproduce.prepared import Prepared
 from dpo.reproduce.sentiment import PROMPT, answer_mask
 
-SAMPLES = 2048  # of a policy wherever it is measured, from held-out prompts
-PART = 512  # samples whose logits are held at a time
 TEMPERATURES = (0.0, 0.25, 0.5, 0.75, 1.0)
-
-
-@torch.no_grad()
-def pair_logps(model: LanguageModel, pairs: Pairs) -> Float[Tensor, "2 pairs"]:
-    """log π of the chosen and of the rejected."""
-    both = [
-        torch.cat([sequence_logps(model(ids), ids, answer_mask(ids)) for ids in answers.split(PART)])
-        for answers in (pairs.chosen, pairs.rejected)
-    ]
-    return torch.stack(both)
-
-
-def held_out_prompts() -> Int[Tensor, "samples 3"]:
-    """SAMPLES prompts, the held-out ones in turn."""
-    found = sentiment.prompts("test")
-    return found[torch.arange(SAMPLES) % len(found)]
 
 
 @torch.no_grad()
@@ -73,8 +54,8 @@ def measured(run: Run, policy: LanguageModel, given: Prepared) -> dict[str, floa
     ids = sample(policy, held_out_prompts(), 1.0, torch.Generator().manual_seed(run.seed))
     scores, lengths = sentiment.rewards(ids), answer_mask(ids).sum(-1)
     kl, nats = kl_and_nats(policy, given.reference, ids)
-    now, before = (pair_logps(model, given.held_out) for model in (policy, given.reference))
-    chosen, rejected = now - before
+    now = pair_logps(policy, given.held_out)
+    chosen, rejected = now - given.held_out_logps
     return {
         "reward": scores.mean().item(), "reward_deviation": scores.std().item(),
         "kl": kl.mean().item(), "kl_deviation": kl.std().item(),
@@ -86,15 +67,13 @@ def measured(run: Run, policy: LanguageModel, given: Prepared) -> dict[str, floa
 
 
 def by_temperature(run: Run, policy: LanguageModel, given: Prepared) -> list[dict[str, float]]:
-    """The true reward at each of TEMPERATURES, and how often it is above that of the reference's own sample at 1 for
-    the same prompt (`wins`; a tie counts half)."""
-    prompts = held_out_prompts()
-    rivals = sentiment.rewards(sample(given.reference, prompts, 1.0, torch.Generator().manual_seed(run.seed + 500)))
+    """The true reward at each of TEMPERATURES, and how often it is above that of `rivals` for the same prompt (`wins`;
+    a tie counts half)."""
     found: list[dict[str, float]] = []
     for temperature in TEMPERATURES:
-        ids = sample(policy, prompts, temperature, torch.Generator().manual_seed(run.seed))
+        ids = sample(policy, held_out_prompts(), temperature, torch.Generator().manual_seed(run.seed))
         scores = sentiment.rewards(ids)
-        wins = ((scores > rivals).float() + (scores == rivals).float() / 2).mean().item()
+        wins = ((scores > given.rivals).float() + (scores == given.rivals).float() / 2).mean().item()
         found.append({"temperature": temperature, "reward": scores.mean().item(), "wins": wins,
                       "repeats": repeats(ids)})  # fmt: skip
     return found

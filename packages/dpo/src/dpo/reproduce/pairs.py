@@ -13,14 +13,17 @@ from torch import Tensor, nn
 
 from papertest import Run
 
+from dpo.logps import sequence_logps
 from dpo.reproduce import sentiment
 from dpo.reproduce.models import D_MODEL, LanguageModel, sample
-from dpo.reproduce.sentiment import LENGTH
+from dpo.reproduce.sentiment import LENGTH, answer_mask
 from dpo.reward import RewardModel, reward_loss
 
 BATCH, STEPS, RATE, BETAS, DECAY, CLIP, WARMUP = 128, 2000, 3e-3, (0.9, 0.98), 0.01, 1.0, 0.1  # of the reference
 DRAWN = 2_048  # prompts at a time
-PAIRS_BATCH, JUDGE_RATE, JUDGE_STEPS, PROXY_STEPS = 64, 1e-3, 400, 40  # of the reward models
+PART = 512  # answers whose logits are held at a time
+SAMPLES, RIVALS = 2048, 16  # answers to held-out prompts wherever a policy is measured; and of the reference to each
+PAIRS_BATCH, JUDGE_RATE, JUDGE_STEPS, PROXY_STEPS = 64, 1e-3, 400, 96  # of the reward models
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def ranked(
 
 def padding_mask(ids: Int[Tensor, "batch length"]) -> Tensor:
     """True at prompt and answer."""
-    return sentiment.answer_mask(ids) | (torch.arange(LENGTH) < sentiment.PROMPT)
+    return answer_mask(ids) | (torch.arange(LENGTH) < sentiment.PROMPT)
 
 
 def judge(run: Run, reference: LanguageModel, pairs: Pairs, steps: int) -> RewardModel:
@@ -128,3 +131,26 @@ def advance(
     nn.utils.clip_grad_norm_(model.parameters(), CLIP)
     optimizer.step()
     schedule.step()
+
+
+@torch.no_grad()
+def pair_logps(model: LanguageModel, pairs: Pairs) -> Float[Tensor, "2 pairs"]:
+    """log π of the chosen and of the rejected."""
+    both = [
+        torch.cat([sequence_logps(model(ids), ids, answer_mask(ids)) for ids in answers.split(PART)])
+        for answers in (pairs.chosen, pairs.rejected)
+    ]
+    return torch.stack(both)
+
+
+def held_out_prompts() -> Int[Tensor, "samples 3"]:
+    """SAMPLES prompts, the held-out ones in turn."""
+    found = sentiment.prompts("test")
+    return found[torch.arange(SAMPLES) % len(found)]
+
+
+def rivals(reference: LanguageModel, generator: torch.Generator) -> Float[Tensor, " samples"]:
+    """The highest true reward of RIVALS answers of the reference to each of the held-out prompts: what a policy's
+    answer has to beat, where the paper's has to beat one that a person wrote."""
+    drawn = (sample(reference, held_out_prompts(), 1.0, generator) for _ in range(RIVALS))
+    return torch.stack([sentiment.rewards(ids) for ids in drawn]).amax(0)

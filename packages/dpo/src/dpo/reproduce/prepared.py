@@ -1,7 +1,8 @@
 """What all methods of one seed share, made once and kept on disk.
 
 It stands in papertest's cache, in a folder that is named by the seed and by what makes it: the data's sha256 and the
-code. `train.jsonl` and `held_out.jsonl` can be read: each prompt, both answers and their scores.
+code. `train.jsonl` and `held_out.jsonl` can be read: each prompt, both answers and their scores. The reference's
+log-probabilities are taken once and kept too.
 """
 
 from __future__ import annotations
@@ -18,19 +19,21 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
+from jaxtyping import Float
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from papertest import Run
 from papertest import data as carriers
 
 from dpo.reproduce import models, pairs, sentiment
 from dpo.reproduce.models import D_MODEL, Backbone, LanguageModel
-from dpo.reproduce.pairs import Pairs, judge, learnt, ranked
+from dpo.reproduce.pairs import Pairs, judge, learnt, pair_logps, ranked, rivals
 from dpo.reproduce.sentiment import PROMPT
 from dpo.reward import RewardModel
 
 TRAIN, HELD_OUT = 25_600, 1_024  # pairs
-FEW = 512  # pairs of the proxy, a reward model that can be over-optimised
+FEW = 2_048  # pairs of the proxy, a reward model that can be over-optimised
 QUICK = 50  # times fewer steps and pairs in `reproduce --quick`
 
 
@@ -38,6 +41,8 @@ QUICK = 50  # times fewer steps and pairs in `reproduce --quick`
 class Prepared:
     """What the methods of one seed start from.
 
+    train_logps, held_out_logps: the reference's, of chosen and rejected
+    rivals: true rewards of the answers that a policy's have to beat
     learned, proxy: reward models of all pairs and of the first few
     ties: the share of drawn pairs with equal scores, which were dropped
     """
@@ -45,6 +50,9 @@ class Prepared:
     reference: LanguageModel
     train: Pairs
     held_out: Pairs
+    train_logps: Float[Tensor, "2 pairs"]
+    held_out_logps: Float[Tensor, "2 pairs"]
+    rivals: Float[Tensor, " samples"]
     learned: RewardModel
     proxy: RewardModel
     ties: float
@@ -64,7 +72,9 @@ def prepared(run: Run) -> Prepared:
         model.eval().requires_grad_(False)
     reference, learned, proxy = loaded
     train, held_out = (_read(folder / f"{name}.jsonl") for name in ("train", "held_out"))
-    return Prepared(reference, train, held_out, learned, proxy, json.loads((folder / "ties.json").read_text("utf-8")))
+    kept = load_file(folder / "numbers.safetensors")
+    ties = json.loads((folder / "ties.json").read_text("utf-8"))
+    return Prepared(reference, train, held_out, kept["train"], kept["held_out"], kept["rivals"], learned, proxy, ties)
 
 
 @cache
@@ -81,15 +91,19 @@ def _make(run: Run, folder: Path) -> None:
     reference, generator = learnt(run, pairs.STEPS // share), torch.Generator().manual_seed(run.seed)
     train, ties = ranked(reference, sentiment.prompts("train"), TRAIN // share, generator)
     held_out, _ = ranked(reference, sentiment.prompts("test"), HELD_OUT // share, generator)
-    kept = {
+    trained = {
         "reference": reference, "learned": judge(run, reference, train, pairs.JUDGE_STEPS // share),
         "proxy": judge(run, reference, train.first(FEW), pairs.PROXY_STEPS // share),
     }  # fmt: skip
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
-        for name, model in kept.items():
+        for name, model in trained.items():
             save_file(dict(model.state_dict()), beside / f"{name}.safetensors")
-        for name, found in (("train", train), ("held_out", held_out)):
+        parts = {"train": train, "held_out": held_out}
+        numbers = {name: pair_logps(reference, found) for name, found in parts.items()}
+        numbers["rivals"] = rivals(reference, generator)
+        save_file(numbers, beside / "numbers.safetensors")
+        for name, found in parts.items():
             (beside / f"{name}.jsonl").write_text("".join(_lines(found)), "utf-8")
         (beside / "ties.json").write_text(json.dumps(ties), "utf-8")
         os.rename(beside, folder)

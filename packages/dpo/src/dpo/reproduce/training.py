@@ -18,23 +18,24 @@ from dpo.logps import sequence_logps
 from dpo.losses import dpo_loss, unlikelihood_loss, unweighted_loss
 from dpo.ppo import PPOConfig, PPOTrainer
 from dpo.reproduce import sentiment
-from dpo.reproduce.measures import SAMPLES, by_temperature, measured, pair_logps
+from dpo.reproduce.measures import by_temperature, measured
 from dpo.reproduce.models import D_MODEL, Backbone, LanguageModel, sample
-from dpo.reproduce.pairs import PAIRS_BATCH, advance, batches, optimiser, padding_mask
+from dpo.reproduce.pairs import PAIRS_BATCH, SAMPLES, advance, batches, optimiser, padding_mask
 from dpo.reproduce.prepared import Prepared, prepared
 from dpo.reproduce.sentiment import answer_mask
 
 SHOWN = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)  # of the first pass, or of all rounds: where a policy is measured
-PPO_BETAS = (0.05, 0.1, 0.25, 0.5)  # in deviations of the reward
+PPO_BETAS = (0.1, 0.3, 1.0)  # in deviations of the reward
 ROUNDS, ROUND, PPO_EPOCHS, PPO_BATCH, PPO_RATE = 100, 256, 2, 128, 3e-4  # of PPO; answers in a round; passes over them
 
 
 @dataclass(frozen=True)
 class Method:
-    """A loss on the pairs; strength: β, or α of unlikelihood; epochs: passes over the pairs."""
+    """A loss on the pairs; epochs: passes over them. Unweighted is Unlikelihood with α = 1, whose steps under Adam are
+    the same, and preferred is Preferred-FT."""
 
-    loss: Literal["dpo", "unweighted", "unlikelihood", "preferred"]
-    strength: float = 1.0
+    loss: Literal["dpo", "unweighted", "preferred"]
+    beta: float = 0.1
     epochs: int = 1
     rate: float = 3e-4
 
@@ -46,20 +47,18 @@ METHODS = {
     "dpo-1": Method("dpo", 1.0),
     "dpo-5": Method("dpo", 5.0),
     "dpo-0.1-long": Method("dpo", 0.1, epochs=3),
+    "unweighted": Method("unweighted", 0.1, epochs=3),
     "preferred": Method("preferred"),
-    "unlikelihood-0.1": Method("unlikelihood", 0.1),
-    "unlikelihood-0.5": Method("unlikelihood", 0.5),
-    "unweighted": Method("unweighted", 0.1),
 }
 
 
 def losses(method: Method, policy: tuple[Tensor, Tensor], reference: tuple[Tensor, Tensor]) -> Float[Tensor, " batch"]:
     """Of the log-probabilities of chosen and rejected."""
     if method.loss == "dpo":
-        return dpo_loss(*policy, *reference, method.strength)[0]
+        return dpo_loss(*policy, *reference, method.beta)[0]
     if method.loss == "unweighted":
-        return unweighted_loss(*policy, *reference, method.strength)[0]
-    return unlikelihood_loss(*policy, 0.0 if method.loss == "preferred" else method.strength)
+        return unweighted_loss(*policy, *reference, method.beta)[0]
+    return unlikelihood_loss(*policy, alpha=0.0)
 
 
 @one_thread()
@@ -68,7 +67,7 @@ def on_pairs(run: Run, name: str) -> dict[str, Any]:
     method, given = METHODS[name], prepared(run)
     a_pass = max(1, len(given.train) // PAIRS_BATCH)
     steps = method.epochs * a_pass
-    reference = pair_logps(given.reference, given.train)
+    reference = given.train_logps
     policy = deepcopy(given.reference).requires_grad_(True)
     adam, schedule = optimiser(policy, method.rate, steps)
     generator = torch.Generator().manual_seed(run.seed)

@@ -61,12 +61,11 @@ def frontier_ppo_gt(run: Run) -> Measured:
 def frontier_baselines(run: Run) -> Measured:
     """DPO's frontier less the reward of Preferred-FT at the KL of its end, and less the frontier of Unlikelihood."""
     ours, reference = points(sweep(run)), start(run)
-    preferred = run.shared(on_pairs, "preferred")["curve"]
-    unlikely = {name: run.shared(on_pairs, name) for name in ("unlikelihood-0.1", "unlikelihood-0.5")}
-    found = advantage(ours, points(list(unlikely.values())), reference)
-    value = {"preferred": at(hull(ours, reference), preferred[-1]["kl"]) - preferred[-1]["reward"],
-             "unlikelihood": found["mean"]}  # fmt: skip
-    return Measured(value, {"preferred": preferred, "curves": {name: x["curve"] for name, x in unlikely.items()}})
+    preferred, unlikely = (run.shared(on_pairs, name)["curve"] for name in ("preferred", "unweighted"))
+    found = advantage(ours, points([{"curve": unlikely}]), reference)
+    gain = at(hull(ours, reference), preferred[-1]["kl"]) - preferred[-1]["reward"]
+    value = {"preferred": gain, "unlikelihood": found["mean"]}
+    return Measured(value, {"preferred": preferred, "unlikelihood": unlikely, "reach": found["reach"]})
 
 
 @claim("best-of-128")
