@@ -69,7 +69,8 @@ def trl_parity(run: Run) -> Measured:
 def sequence_logps_parity(run: Run) -> Measured:
     """Row by row, against transformers' own loss of the same logits times the tokens of the answer.
 
-    `packed`: both answers of a pair in one row, whose logits come out of matrix products of another shape.
+    `packed`: both answers of a pair in one row, whose logits come out of matrix products of another shape; `float64`:
+    against log-softmax in float64, from which transformers' float32 is further away than ours.
     """
     rows, logits = batch(), reference_logits()
     labels = rows.ids.masked_fill(~rows.mask, -100)  # what its loss leaves out
@@ -77,8 +78,12 @@ def sequence_logps_parity(run: Run) -> Measured:
         means = [model().loss_function(x[None], y[None], x.shape[-1]) for x, y in zip(logits, labels, strict=True)]
         peer = -torch.stack(means) * rows.mask.sum(-1)
         sides = {"padded": reference(), "packed": packed.packed_logps(model(), rows)[0]}
+        wide = logits.double().log_softmax(-1)[:, :-1].gather(-1, rows.ids[:, 1:, None]).squeeze(-1)
     errors = {name: float(((ours - peer) / peer).abs().max()) for name, ours in sides.items()}
-    return Measured(errors, {"nats": peer.tolist(), "tokens": [tokens(pair) for pair in pairs()]})
+    exact = (wide * rows.mask[:, 1:]).sum(-1)
+    errors["float64"] = float(((reference() - exact) / exact).abs().max())
+    details = {"transformers_float64": float(((peer - exact) / exact).abs().max()), "nats": exact.tolist()}
+    return Measured(errors, details | {"tokens": [tokens(pair) for pair in pairs()]})
 
 
 def compared(
