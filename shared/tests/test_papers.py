@@ -303,9 +303,9 @@ def test_what_ci_holds_is_empty_and_sees_a_break(copied):
 
 
 def test_a_checkout_in_which_one_of_the_records_is_missing_has_no_row(copied):
-    assert [p.slug for p in tables.siblings(package(copied))] == ["toy"]
+    assert [p.slug for p in tables.packages_of(copied.root)] == ["toy"]
     later(copied).unlink()
-    assert tables.siblings(package(copied)) == []
+    assert tables.packages_of(copied.root) == []
     assert copied.run("--list").err.startswith("reproduce: papers/later.toml: there is no such record")
 
 

@@ -499,7 +499,7 @@ def test_the_scoreboard_counts_verdicts_and_keeps_sums_and_our_own_apart(
     second = build(package.checkout, "second-paper", "Second")
     judged(second, "bytes", {"standard": 41.0, "flash": 5.5})
     judged(second, "ours", 2.0)
-    lines = tables.scoreboard(tables.siblings(package), "en").splitlines()
+    lines = tables.scoreboard(tables.packages_of(package.checkout), "en").splitlines()
     assert lines[0] == f"| {' | '.join(tables.SCORES['en'])} |"
     assert len(tables.SCORES["en"]) == len(tables.SCORES["zh"]) == 7
     first, other = (
@@ -516,4 +516,4 @@ def test_a_package_without_a_record_is_not_on_the_scoreboard(package: Package) -
     assert package.checkout is not None
     build(package.checkout, "second-paper", "Second")
     (package.checkout / "papers" / "second-paper.toml").unlink()
-    assert [p.slug for p in tables.siblings(package)] == ["first-paper"]
+    assert [p.slug for p in tables.packages_of(package.checkout)] == ["first-paper"]

@@ -256,7 +256,7 @@ def totals(lines: Sequence[Line]) -> str:
 def notes(lines: Sequence[Line]) -> list[str]:
     """What the signs before a number mean, where they were used."""
     found: list[str] = []
-    spots = [line for line in lines if line.how == "spot"]
+    spots = [line for line in lines if line.how == "spot" and line.agrees is not None]
     if spots:
         agree = sum(line.agrees is True for line in spots)
         outside = any(line.agrees is False for line in spots)

@@ -18,6 +18,7 @@ from papertest.package import Package
 from papertest.records import SEEDED
 
 Verdict = Literal["reproduced", "not reproduced", "undecided", "not run"]
+UNMEASURED = "not yet measured"  # why a claim was not run that nobody has measured, as a result's `why` begins
 NOISE = 0.03  # of the null comparison's 1.00, past which the machine was too noisy
 LIBRARIES = ("torch", "jax", "numpy")  # another version of one of these may give other numbers
 

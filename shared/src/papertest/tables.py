@@ -7,13 +7,14 @@ in the language that the file's name says (`.zh-CN.md`: Chinese).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from papertest import files, store, words
 from papertest.accept import Accept, leaves
 from papertest.package import Package
-from papertest.records import Claim, Record
+from papertest.records import Claim, Paper, Record
 from papertest.store import Result
 from papertest.words import number
 
@@ -35,6 +36,7 @@ SCORES = {
 }
 SECTIONS = ("exact", "trend", "speed", "paper", "us")
 USUAL = 4  # significant digits of a number
+READMES = {"README.md": "en", "README.zh-CN.md": "zh"}
 ENDS = {"table": "end", "scoreboard": "end", "errata": "end-errata"}
 
 
@@ -103,6 +105,8 @@ def verdict(result: Result, language: str) -> str:
     if result.verdict == "not run" and "GPU-hours" in result.why:
         hours = result.why.split("costs ")[-1].split(" ")[0]
         word += f" ({hours} GPU-hours)" if english else f"（需 {hours} GPU 小时）"
+    elif result.verdict == "not run" and result.why.startswith(store.UNMEASURED):
+        word += f" ({store.UNMEASURED})" if english else "（尚未测量）"
     return word
 
 
@@ -129,8 +133,10 @@ def writeup(package: Package, results: dict[str, Result], language: str) -> str:
     shown = [i for i, c in package.claims.items() if c.tier != "printed" and i in results]
     machines = sorted({words.machine(m, language) for i in shown for m in results[i].machines})
     versions = sorted({s["versions"]["torch"] for i in shown for s in results[i].samples if "torch" in s["versions"]})
-    on, gap, stop = {"en": ("Measured on ", "; ", "."), "zh": ("测量环境：", "；", "。")}[language]
-    return "\n".join(lines) + f"\n{on}{gap.join([*machines, *(f'torch {v}' for v in versions)])}{stop}\n"
+    on, gap, stop, none = {"en": ("Measured on ", "; ", ".", "Nothing is measured yet."),
+                           "zh": ("测量环境：", "；", "。", "尚未测量。")}[language]  # fmt: skip
+    last = f"{on}{gap.join([*machines, *(f'torch {v}' for v in versions)])}{stop}" if machines else none
+    return "\n".join(lines) + f"\n{last}\n"
 
 
 def _title(package: Package, record: Record) -> list[str]:
@@ -225,23 +231,49 @@ def parts(package: Package, claim: str, result: Result, language: str) -> list[s
     return found
 
 
+@dataclass(frozen=True)
+class Score:
+    """What came out for one paper: its own claims by verdict, and of its printed sums and our own benchmarks how many
+    are reproduced and how many there are."""
+
+    package: Package
+    name: str  # the paper's short name
+    verdicts: dict[str, int]
+    printed: tuple[int, int]
+    ours: tuple[int, int]
+
+    @property
+    def cite(self) -> Paper:
+        return self.package.papers[self.name].paper
+
+    def cells(self, language: str) -> list[str]:
+        """The numbers as they are shown, in the order of `SCORES`."""
+        of = {"en": " of ", "zh": " / "}[language]
+        return [*map(str, self.verdicts.values()), *(f"{k}{of}{n}" if n else "–" for k, n in (self.printed, self.ours))]
+
+
+def scores(packages: list[Package]) -> list[Score]:
+    """The scores of all papers of these packages."""
+    found: list[Score] = []
+    for package, name in [(each, name) for each in packages for name in each.papers]:
+        recorded = store.recorded(package, warn=lambda _: None)
+        results = [result for claim, result in recorded.items() if claim in package.papers[name].claims]
+        scored = [r for r in results if r.tier != "printed" and r.by is None]
+        groups = ([r for r in results if r.tier == "printed"], [r for r in results if r.by == "us"])
+        held, ours = ((sum(r.verdict == "reproduced" for r in group), len(group)) for group in groups)
+        found.append(Score(package, name, {v: sum(r.verdict == v for r in scored) for v in words.MARKS}, held, ours))
+    return found
+
+
 def scoreboard(packages: list[Package], language: str) -> str:
     """The scoreboard in Markdown: one row per paper, some of them of one package."""
-    heads, of = SCORES[language], {"en": " of ", "zh": " / "}[language]
+    heads = SCORES[language]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for package, record in [(each, record) for each in packages for record in each.papers.values()]:
-        recorded = store.recorded(package, warn=lambda _: None)
-        results = [result for claim, result in recorded.items() if claim in record.claims]
-        scored = [r for r in results if r.tier != "printed" and r.by is None]
-        counts = [str(sum(r.verdict == v for r in scored)) for v in words.MARKS]
-        held = [
-            f"{sum(r.verdict == 'reproduced' for r in group)}{of}{len(group)}" if group else "–"
-            for group in ([r for r in results if r.tier == "printed"], [r for r in results if r.by == "us"])
-        ]
-        cite = record.paper
+    for score in scores(packages):
+        cite, slug = score.cite, score.package.slug
         name = "README.md" if language == "en" else "README.zh-CN.md"
-        title = f"[`{package.slug}`](packages/{package.slug}/{name}): [{cite.title}]({cite.link}) ({cite.year})"
-        lines.append(f"| {' | '.join([title, *counts, *held])} |")
+        title = f"[`{slug}`](packages/{slug}/{name}): [{cite.title}]({cite.link}) ({cite.year})"
+        lines.append(f"| {' | '.join([title, *score.cells(language)])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -249,22 +281,31 @@ def generated(package: Package, results: dict[str, Result]) -> dict[Path, str]:
     """Every generated text of a checkout that this package's results appear in: file -> its whole new content."""
     assert package.checkout is not None and package.home is not None
     texts: dict[Path, str] = {}
-    for name, language in (("README.md", "en"), ("README.zh-CN.md", "zh")):
-        for path, marker, text in (
-            (package.home / name, "table", writeup(package, results, language)),
-            (package.home / name, "errata", errata(package, results, language)),
-            (package.checkout / name, "scoreboard", scoreboard(siblings(package), language)),
+    for name, language in READMES.items():
+        path = package.home / name
+        for marker, text in (
+            ("table", writeup(package, results, language)),
+            ("errata", errata(package, results, language)),
         ):
             if path.exists():
                 old = texts.get(path) or path.read_text("utf-8")
                 texts[path] = _between(old, marker, text, str(path.relative_to(package.checkout)))
-    return texts
+    return texts | boards(package.checkout)
 
 
-def siblings(package: Package) -> list[Package]:
-    """All packages of the checkout whose records are there, in order of their slugs."""
-    assert package.checkout is not None
-    codes = sorted(package.checkout.glob("packages/*/src/*/__init__.py"))
+def boards(checkout: Path) -> dict[Path, str]:
+    """The READMEs of a checkout with the scoreboard of what is in it: file -> its whole new content."""
+    packages = packages_of(checkout)
+    paths = {checkout / name: language for name, language in READMES.items() if (checkout / name).exists()}
+    return {
+        path: _between(path.read_text("utf-8"), "scoreboard", scoreboard(packages, language), path.name)
+        for path, language in paths.items()
+    }
+
+
+def packages_of(checkout: Path) -> list[Package]:
+    """All packages of a checkout whose records are there, in order of their slugs."""
+    codes = sorted(checkout.glob("packages/*/src/*/__init__.py"))
     found = [Package.at(path.parent) for path in codes]
     return [p for p in found if all(path.exists() for path in p.record_files.values())]
 
