@@ -56,6 +56,12 @@ def packages(root: Path) -> list[Member]:
     return [Member(path.parent) for path in sorted(root.glob("packages/*/pyproject.toml"))]
 
 
+def projects(root: Path) -> list[Path]:
+    """The folder of every project of the workspace, as the root's pyproject.toml names them."""
+    named = read_toml(root / "pyproject.toml")["tool"]["uv"]["workspace"]["members"]
+    return sorted(path.parent for pattern in named for path in root.glob(f"{pattern}/pyproject.toml"))
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     return tomllib.loads(path.read_text("utf-8"))
 

@@ -6,7 +6,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-from checks.common import UV, packages, run, tail
+from checks.common import UV, projects, run, tail
 from lock import neutral
 
 CURE = "run `uv lock && python ci/lock.py`, then `git add uv.lock`"
@@ -21,7 +21,7 @@ def check(root: Path) -> list[str]:
         return found
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch)
-        for home in (root, root / "shared", *(member.home for member in packages(root))):
+        for home in (root, *projects(root)):
             target = copy / home.relative_to(root) / "pyproject.toml"
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((home / "pyproject.toml").read_bytes())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from checks.common import Member, packages, read_toml, tracked
 
@@ -24,7 +26,11 @@ HEADINGS = {
     ),
 }  # fmt: skip
 TEMPLATE = Path(__file__).parent.parent / "template" / "papers" / "{{ slug }}.toml.jinja"
-EXAMPLE = {"slug": "example-paper", "title": "An Example Paper That Nobody Wrote", "arxiv": "0000.00000"}
+DRAFT = "Draft: "  # before the title of a record whose claims are the template's: `new-paper` writes it
+DRAFTED = {
+    "README.md": "**Draft.** What follows is the template's example",
+    "README.zh-CN.md": "**草稿。** 下文是模板的例子",
+}
 UNDONE = re.compile(r"\braise NotImplementedError\b")  # and ruff's FIX rules: no comment that puts work off
 
 
@@ -69,12 +75,14 @@ def parts(root: Path, member: Member) -> list[str]:
         found.append(f"{where}/pyproject.toml: the project is called {project['name']}, and its folder {member.slug}")
     if project.get("scripts", {}).get("reproduce") != f"{member.module}.reproduce:main":
         found.append(f'{where}/pyproject.toml: [project.scripts] needs reproduce = "{member.module}.reproduce:main"')
+    twin = (member.home / "src" / member.module / "jax.py").exists()
     extras = project.get("optional-dependencies", {})
+    wanted = ("jax", "reproduce") if twin else ("reproduce",)
     found += [f"{where}/pyproject.toml: [project.optional-dependencies] lacks `{extra}`"
-              for extra in ("jax", "reproduce") if extra not in extras]  # fmt: skip
+              for extra in wanted if extra not in extras]  # fmt: skip
     group = member.pyproject.get("dependency-groups", {}).get("dev", [])
-    if not any(re.match(rf"{member.slug}\[jax, ?reproduce", str(entry)) for entry in group):
-        found.append(f'{where}/pyproject.toml: [dependency-groups] dev needs "{member.slug}[jax,reproduce]"')
+    if not any(re.match(rf"{member.slug}\[{', ?'.join(wanted)}", str(entry)) for entry in group):
+        found.append(f'{where}/pyproject.toml: [dependency-groups] dev needs "{member.slug}[{",".join(wanted)}]"')
     return found
 
 
@@ -112,22 +120,37 @@ def headings(member: Member) -> list[str]:
 
 
 def leftovers(member: Member) -> list[str]:
-    """The claims of the template's example in the records of papers that are not the example."""
-    return [problem for path in member.records.values() for problem in _left(path)]
+    """What is left of the template's example in a paper that is no draft; and what a draft may not have yet."""
+    found = [problem for path in member.records.values() for problem in _left(member, path)]
+    if not any(_record(path).get("paper", {}).get("title", "").startswith(DRAFT) for path in member.records.values()):
+        found += [f"packages/{member.slug}/{name} still says that it is the template's example: write the paper's own"
+                  for name, words in DRAFTED.items()
+                  if (path := member.home / name).exists() and words in path.read_text("utf-8")]  # fmt: skip
+    return found
 
 
-def _left(path: Path) -> list[str]:
+def _left(member: Member, path: Path) -> list[str]:
+    record, left = _record(path), examples()
+    claims = record.get("claims", {})
+    example = [claim for claim, entry in claims.items() if left & {claim, entry.get("title"), entry.get("title_zh")}]
+    if not record.get("paper", {}).get("title", "").startswith(DRAFT):
+        return [f"papers/{path.name}: [claims.{claim}] is the template's example: put the paper's own claim in its "
+                "place, and take its function and what only it needs out" for claim in example]  # fmt: skip
+    found = [f'papers/{path.name}: [claims.{claim}] is the paper\'s own: take "{DRAFT}" out of the title'
+             for claim in claims if claim not in example]  # fmt: skip
+    for claim in example:
+        result = member.home / "results" / f"{claim}.json"
+        if result.exists() and json.loads(result.read_text("utf-8"))["samples"]:
+            found.append(f"packages/{member.slug}/results/{claim}.json: a draft has results of its own paper only, and "
+                         "this is measured on the template's example: take it back, with git")  # fmt: skip
+    return found
+
+
+def _record(path: Path) -> dict[str, Any]:
     try:
-        record = read_toml(path)
+        return read_toml(path)
     except (FileNotFoundError, tomllib.TOMLDecodeError):
-        return []  # `parts` and papertest say so
-    if record.get("paper", {}).get("title") == EXAMPLE["title"]:
-        return []
-    left = examples()
-    return [f"papers/{path.name}: [claims.{claim}] is the template's example: put the paper's own claim in its place, "
-            "and take its function and what only it needs out"
-            for claim, entry in record.get("claims", {}).items()
-            if left & {claim, entry.get("title"), entry.get("title_zh")}]  # fmt: skip
+        return {}  # `parts` and papertest say so
 
 
 def examples() -> set[str]:

@@ -35,6 +35,7 @@ def workspace(tmp_path: Path) -> Path:
         write(home / "pyproject.toml", PACKAGE.format(slug=slug, module=module))
         write(home / "src" / module / "__init__.py", f"from {module}.model import answer\n")
         write(home / "src" / module / "model.py", "answer = 42\n")
+        write(home / "src" / module / "jax.py", f"from {module}.model import answer\n")
         write(home / "src" / module / "reproduce" / "__init__.py", "def main(): ...\n")
         write(home / "src" / module / "reproduce" / "claims.py", "import papertest\n")
         write(root / "papers" / f"{slug}.toml", "[paper]\n")

@@ -23,7 +23,7 @@ def test_list_says_what_each_check_holds():
     names = [line.split()[0] for line in listed.stdout.splitlines()]
     assert listed.returncode == 0
     assert all(len(line) < 140 for line in listed.stdout.splitlines())
-    assert names == ["workspace", "static", "lock", "verdicts", "notebooks", "scripts", "alone"]
+    assert names == ["workspace", "static", "lock", "verdicts", "notebooks", "scripts", "paper", "alone"]
 
 
 def test_an_unknown_check_is_refused_with_the_known_ones():

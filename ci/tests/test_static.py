@@ -21,7 +21,7 @@ def lint(workspace):
 
 
 def test_the_implementation_is_every_module_but_those_of_reproduce(workspace):
-    assert implementation(packages(workspace)[0]) == ["first_paper", "first_paper.model"]
+    assert implementation(packages(workspace)[0]) == ["first_paper", "first_paper.jax", "first_paper.model"]
 
 
 def test_claims_may_import_papertest(workspace):

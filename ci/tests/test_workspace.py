@@ -92,7 +92,48 @@ def test_what_is_left_of_the_template_is_caught(workspace, left):
     record.write_text(f'[paper]\ntitle = "A Paper"\n{left}\n', "utf-8")
     (problem,) = check.check(workspace)
     assert f"papers/first-paper.toml: {left.splitlines()[0]} is the template's example" in problem
-    record.write_text(f'[paper]\ntitle = "{check.EXAMPLE["title"]}"\n{left}\n', "utf-8")
+    record.write_text(f'[paper]\ntitle = "Draft: A Paper"\n{left}\n', "utf-8")
+    assert check.check(workspace) == []
+
+
+def test_a_draft_has_the_template_s_claims_alone_and_no_results(workspace):
+    home = workspace / "packages" / "first-paper"
+    record = workspace / "papers" / "first-paper.toml"
+    record.write_text('[paper]\ntitle = "Draft: A Paper"\n[claims.more-examples]\n[claims.our-own]\n', "utf-8")
+    (problem,) = check.check(workspace)
+    assert problem == 'papers/first-paper.toml: [claims.our-own] is the paper\'s own: take "Draft: " out of the title'
+    replace(record, "[claims.our-own]\n", "")
+    result = home / "results" / "more-examples.json"
+    result.write_text('{"samples": []}', "utf-8")
+    assert check.check(workspace) == []
+    result.write_text('{"samples": [{"seed": 0}]}', "utf-8")
+    (problem,) = check.check(workspace)
+    assert problem.startswith("packages/first-paper/results/more-examples.json: ")
+    assert "is measured on the template's example" in problem
+
+
+@pytest.mark.parametrize("name", check.DRAFTED)
+def test_a_write_up_that_still_calls_itself_a_draft_is_caught(workspace, name):
+    path = workspace / "packages" / "first-paper" / name
+    path.write_text(f"{check.DRAFTED[name]}\n{path.read_text('utf-8')}", "utf-8")
+    (problem,) = check.check(workspace)
+    assert problem.startswith(f"packages/first-paper/{name} still says that it is the template's example")
+    (workspace / "papers" / "first-paper.toml").write_text('[paper]\ntitle = "Draft: A"\n', "utf-8")
+    assert check.check(workspace) == []
+
+
+def test_the_template_says_that_it_makes_a_draft():
+    (home,) = (check.TEMPLATE.parents[1] / "packages").iterdir()
+    assert f'title = "{check.DRAFT}{{{{ title }}}}"' in check.TEMPLATE.read_text("utf-8")
+    for name, words in check.DRAFTED.items():
+        assert words in (home / f"{name}.jinja").read_text("utf-8")
+
+
+def test_a_package_without_a_twin_needs_no_extra_for_it(workspace):
+    home = workspace / "packages" / "first-paper"
+    (home / "src" / "first_paper" / "jax.py").unlink()
+    replace(home / "pyproject.toml", 'jax = ["jax"]\n', "")
+    replace(home / "pyproject.toml", "[jax,reproduce]", "[reproduce]")
     assert check.check(workspace) == []
 
 
