@@ -16,6 +16,7 @@ from papertest.store import Result
 
 from dpo.reproduce import figures, measures, pairs, prepared, sampling, training
 from dpo.reproduce.training import METHODS, PPO_BETAS
+from dpo.reproduce.trend import behaviour
 from dpo.reproduce.trend.frontier import SWEEP
 
 bench = Mutations(__file__)
@@ -48,7 +49,7 @@ def point(step, kl, kind, **others):
 
 def on_pairs(name):
     method = METHODS[name]
-    end = 12 / (0.3 + method.beta) if method.loss == "dpo" else 2 if method.loss == "preferred" else 15
+    end = 8 / (0.3 + method.beta) if method.loss == "dpo" else 2 if method.loss == "preferred" else 15
     broken = method.loss == "unweighted"
     curve = []
     for share in (*training.SHOWN, *range(2, method.epochs + 1)):
@@ -68,7 +69,7 @@ def on_policy(kind, beta):
     for share in training.SHOWN:
         hacked = 0.5 * max(0, share - 0.5) if kind == "proxy" and prepared.FEW < 5000 else 0
         now = point(round(100 * share), end * share, kind, score=4 * share)
-        curve.append(now | {"reward": now["reward"] - hacked})
+        curve.append(now | {"reward": now["reward"] - hacked, "repeats": 0.1 if beta else 0.8})
     return {"curve": curve, "temperatures": temperatures(kind, end)}
 
 
@@ -124,6 +125,7 @@ MISTAKES = {
     "win-rate": without_the_weight,
     "temperature": without_the_weight,
     "over-optimisation": put(prepared, "FEW", prepared.TRAIN),
+    "without-penalty": put(behaviour, "NO_PENALTY", 0.1),
 }
 FALLS = ("chosen-rises",)  # claims of the paper that made-up numbers, like the pilots', contradict
 
@@ -165,6 +167,7 @@ ASKED = {  # the shared runs behind each claim
     "win-rate": DPO | LEARNED,
     "temperature": DPO | LEARNED | REFERENCE,
     "over-optimisation": REFERENCE | BEST_OF_N | {("on_policy", "proxy", 0.0)},
+    "without-penalty": REFERENCE | {("on_policy", "proxy", 0.0)},
 }
 
 

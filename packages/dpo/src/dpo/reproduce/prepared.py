@@ -118,7 +118,7 @@ def _lines(found: Pairs) -> Iterator[str]:
     for i, prompt in enumerate(prompts):
         row = {
             "prompt": prompt, "chosen": answers[0][i], "rejected": answers[1][i],
-            "scores": [found.chosen_scores[i].item(), found.rejected_scores[i].item()],
+            "scores": [round(of[i].item(), 4) for of in (found.chosen_scores, found.rejected_scores)],  # VADER's digits
             "ids": [found.chosen[i].tolist(), found.rejected[i].tolist()],
         }  # fmt: skip
         yield json.dumps(row, ensure_ascii=False) + "\n"

@@ -12,6 +12,8 @@ from dpo.reproduce.sentiment import PIECES
 from dpo.reproduce.training import METHODS, PPO_BETAS, on_pairs, on_policy
 from dpo.reproduce.trend.frontier import sweep
 
+NO_PENALTY = 0.0  # β of PPO without one
+
 
 @claim("implicit-reward-accuracy")
 def implicit_reward_accuracy(run: Run) -> Measured:
@@ -76,8 +78,15 @@ def temperature(run: Run) -> Measured:
 def over_optimisation(run: Run) -> Measured:
     """PPO without a KL penalty on the reward model of few pairs: the share of the true reward's gain that is lost
     again after its peak, and what the reward model's score gains meanwhile, in deviations."""
-    curve, first = run.shared(on_policy, "proxy", 0.0)["curve"], run.shared(of_reference)["measured"]
+    curve, first = run.shared(on_policy, "proxy", NO_PENALTY)["curve"], run.shared(of_reference)["measured"]
     peak = max(curve, key=lambda x: x["reward"])
     lost = (peak["reward"] - curve[-1]["reward"]) / (peak["reward"] - first["reward"])
     details = {"curve": curve, "reference": first, "best_of_n": run.shared(best_of_n)}
     return Measured({"lost": lost, "score": curve[-1]["score"] - peak["score"]}, details)
+
+
+@claim("without-penalty")
+def without_penalty(run: Run) -> Measured:
+    """The share of pieces that the same answer had before, at the end of PPO without a KL penalty."""
+    curve = run.shared(on_policy, "proxy", NO_PENALTY)["curve"]
+    return Measured(curve[-1]["repeats"], {"curve": curve, "reference": run.shared(of_reference)["measured"]})
