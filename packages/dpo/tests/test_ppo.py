@@ -59,6 +59,16 @@ def test_gae_does_not_depend_on_the_padding():
     assert torch.equal(ours[:, 2:], expected)
 
 
+def test_gae_steps_over_a_gap():
+    """Tokens inside of an answer that the policy did not write, such as what a tool said."""
+    rewards, values = randn(2, 5), randn(2, 5, seed=1)
+    whole, _ = gae(rewards, values, torch.ones(2, 5, dtype=torch.bool))
+    apart = [torch.cat([x[:, :2], torch.zeros(2, 1, dtype=x.dtype), x[:, 2:]], 1) for x in (rewards, values)]
+    mask = torch.tensor([[True, True, False, True, True, True]] * 2)
+    ours, _ = gae(*apart, mask)
+    assert torch.equal(ours[:, [0, 1, 3, 4, 5]], whole)
+
+
 @few
 @given(st.floats(0, 3))
 def test_rewards_sum_to_score_minus_beta_log_ratio(beta):
