@@ -77,7 +77,7 @@ def _parted(batch: Batch, row: int) -> tuple[Tensor, Tensor]:
     real = batch.padding_mask[row]
     ids, mask = batch.ids[row, real], batch.mask[row, real]
     border = int((~mask).sum())
-    if not border or border == len(ids) or not mask[border:].all():
+    if not border or border == len(ids) or not mask[border:].all() or batch.mask[row, ~real].any():
         raise ValueError(
             f"batch must have a prompt and behind it an answer up to the row's end, got others in row {row}"
         )
