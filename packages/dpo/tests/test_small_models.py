@@ -91,7 +91,7 @@ def test_temperature_0_takes_the_likeliest():
 
 def test_draws_have_the_models_probabilities():
     model, one = model_of(), prompts(1)
-    ids = sample(model, one.expand(20_000, -1), 1.0, torch.Generator().manual_seed(0))
+    ids = sample(model, one.expand(4_000, -1), 1.0, torch.Generator().manual_seed(0))
     p = model(one)[0, -1].softmax(-1)
     seen = torch.bincount(ids[:, PROMPT], minlength=PIECES) / len(ids)
     likely = p > 0.005
