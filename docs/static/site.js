@@ -262,11 +262,11 @@
 
   /* ---- everywhere ---- */
   const start = (id, what) => { const root = document.getElementById(id); if (root) what(root); };
-  start("claims", explorer);
-  start("search", search);
-  start("calculator", calculator);
+  start("claims-tool", explorer);
+  start("search-tool", search);
+  start("calculator-tool", calculator);
   document.querySelectorAll(".filtered").forEach(filtered);
   for (const link of document.querySelectorAll("a.language-switch")) {
-    link.addEventListener("click", () => { if (document.querySelector("#claims, #search, .filtered")) link.href = link.href.split(/[?#]/)[0] + location.search + location.hash; });
+    link.addEventListener("click", () => { if (document.querySelector("#claims-tool, #search-tool, .filtered")) link.href = link.href.split(/[?#]/)[0] + location.search + location.hash; });
   }
 })();

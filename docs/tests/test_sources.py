@@ -10,6 +10,7 @@ import tomllib
 import urllib.request
 from functools import partial
 from http.server import ThreadingHTTPServer
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,7 @@ def test_every_command_of_the_path_exists(checkout: Checkout) -> None:
             package, options = packages[words[3]], words[5:]
             project = tomllib.loads((ROOT / "packages" / words[3] / "pyproject.toml").read_text("utf-8"))
             assert "reproduce" in project["project"]["scripts"]
-            for option, value in zip(options, [*options[1:], ""], strict=True):
+            for option, value in zip_longest(options, options[1:]):
                 if option in ("--show", "--only"):
                     assert value in package.claims, command
                 elif option == "--tier":
