@@ -290,13 +290,17 @@ def test_ctrl_c_at_any_step_leaves_nothing_behind(root, removing, monkeypatch):
 def test_a_real_ctrl_c_leaves_nothing_behind(root, tmp_path):
     before = state(root)
     (tmp_path / "slow").touch()
-    code = f"from papertest import drafts, new_paper; drafts.UV = {drafts.UV!r}; new_paper.main()"
+    # A shell that starts this in the background has it ignore Ctrl-C.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"from papertest import drafts, new_paper; drafts.UV = {drafts.UV!r}; new_paper.main()"
+    )
     process = subprocess.Popen([sys.executable, "-c", code, *MADE], cwd=root, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "started").exists():
         assert process.poll() is None
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (130, "new-paper: stopped; nothing was changed\n")
     assert state(root) == before
 
