@@ -87,7 +87,7 @@ def losses(results: dict[str, Any]) -> Figure:
     )
     loss.set(title="Loss of a pair, β = τ = 0.1", xlabel=label, ylabel="loss", ylim=(-2.5, 7))
     pull.set(title="Its pull on the margin", xlabel=label, ylim=(-0.6, 1.4))
-    pull.set_ylabel("$-\partial$loss$/\partial h$, over β")
+    pull.set_ylabel("$-\\partial$loss$/\\partial h$, over β")
     pull.axhline(0, color=COLOURS["standard"], linewidth=0.8)
     loss.legend()
     return drawing
