@@ -225,6 +225,16 @@ def test_a_figure_in_order(with_figure):
     assert key is not None and len(key) == 16
 
 
+def test_a_figure_may_wait_for_its_claims(with_figure):
+    figure = with_figure.home / "figures" / "curve.png"
+    figure.unlink()
+    for readme in with_figure.home.glob("README*.md"):
+        readme.write_text(readme.read_text("utf-8").replace("figures/curve.png", ""), "utf-8")
+    assert f"figures/curve.png is not there: {AGAIN}" in problems(with_figure)
+    change(with_figure, "curve", samples=[])
+    assert not [said for said in problems(with_figure) if said.startswith("figures/")]
+
+
 def test_a_figure_that_is_drawn_from_something_else(with_figure):
     said = f"figures/curve.png is not drawn from results/ with the code of today: {AGAIN}"
     path = with_figure.home / "figures" / "curve.png"
