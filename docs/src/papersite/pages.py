@@ -32,8 +32,10 @@ def pages(checkout: Checkout, language: Language) -> dict[str, str]:
     }
     for path in sorted((checkout.docs / "pages").rglob(f"*{SUFFIX[language]}")):
         name = path.relative_to(checkout.docs / "pages").as_posix()
-        if language == "zh" or not name.endswith(SUFFIX["zh"]):
-            found[name.removesuffix(SUFFIX[language]) + ".md"] = path.read_text("utf-8")
+        page = name.removesuffix(SUFFIX[language])
+        waiting = page.startswith("cheatsheets/") and page.removeprefix("cheatsheets/") not in {*slugs, "index"}
+        if not waiting and (language == "zh" or not name.endswith(SUFFIX["zh"])):  # a sheet waits for its package
+            found[f"{page}.md"] = path.read_text("utf-8")
     sheets = [name.removesuffix(".md") for name in found if name.startswith("cheatsheets/") and "index" not in name]
     order = [f"cheatsheets/{paper.slug}" for paper in checkout.papers]
     found["cheatsheets/index.md"] += _toctree([s.removeprefix("cheatsheets/") for s in order if s in sheets])
