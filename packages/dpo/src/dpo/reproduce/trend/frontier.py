@@ -51,6 +51,14 @@ def frontier_ppo(run: Run) -> Measured:
     return against_ppo(run, "learned")
 
 
+@claim("frontier-four-betas")
+def frontier_four_betas(run: Run) -> float:
+    """A control of the frontier: the same with the paper's β alone, about as many as PPO has."""
+    ours = [run.shared(on_pairs, name) for name in SWEEP if name != "dpo-0.5"]
+    theirs = [run.shared(on_policy, "learned", beta) for beta in PPO_BETAS]
+    return advantage(points(ours), points(theirs), start(run))["mean"]
+
+
 @claim("frontier-ppo-gt")
 def frontier_ppo_gt(run: Run) -> Measured:
     """With the true reward, which DPO never sees."""
