@@ -30,7 +30,7 @@ TEXT: dict[Language, dict[str, str]] = {
         "sheet": "Cheat sheet",
         "claims_of": "Its claims",
         "holds": "What holds at laptop scale",
-        "scale": "Of {measured} measured claims: reproduced {reproduced}, not reproduced {failed}, undecided {undecided}.",
+        "scale": "{measured} measured claims: reproduced {reproduced}, not reproduced {failed}, undecided {undecided}.",
         "unmeasured": "Not run: {n}.",
         "week": "Week {n}",
         "hours": "about {n} hours",
