@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llama_cases import llama, some_pairs
 from torch import nn
 
-from papertest.counting import flops
+from papertest.counting import flops, peak_memory
 from papertest.parity import relative_error
 
 from dpo import Batch, DPOTrainer, Encoded, collate
@@ -113,3 +113,28 @@ def test_another_model_is_refused():
     model, batch = nn.Linear(2, 2), collate(some_pairs(2), 0)
     with pytest.raises(ValueError, match="causal language model of transformers, got Linear"):
         packed_logps(model, batch)
+
+
+def test_tied_embeddings_cost_one_gradient_of_the_vocabulary():
+    """Two at a time, the head's and the embeddings'; a third would be their sum."""
+    model = llama(width=32, vocab=20_000)
+    batch = collate(some_pairs(1, vocab=20_000, longest=2), 0)
+
+    def backward() -> None:
+        packed_logps(model, batch)[0].sum().backward()
+        model.zero_grad()
+
+    vocabulary = model.lm_head.weight
+    assert vocabulary is model.model.embed_tokens.weight
+    assert peak_memory(backward) < 2.8 * vocabulary.nbytes
+
+
+def test_autocast_and_heads_with_a_bias_go_the_modules_own_way():
+    batch = collate(some_pairs(3), 0)
+    model, whole = llama(), packed_logps(MODEL, batch)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        logps, _ = packed_logps(model, batch)
+    logps.sum().backward()
+    assert relative_error(logps, whole) < 0.05
+    model.lm_head.bias = nn.Parameter(torch.full((50,), 3.0))  # the same for all tokens: the softmax stays
+    assert relative_error(packed_logps(model, batch)[0], whole) < 1e-5

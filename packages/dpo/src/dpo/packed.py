@@ -101,6 +101,30 @@ def packed_logps(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, " two_ba
         input_ids=packed.ids, attention_mask=packed.visible, position_ids=packed.positions, use_cache=False
     ).last_hidden_state
     rows, columns = packed.line
-    logits = transformer.get_output_embeddings()(states[rows, columns])
+    logits = _logits(transformer.get_output_embeddings(), states[rows, columns])
     nats = token_logps(logits[None], packed.ids[rows, columns][None], packed.mask[None])[0]
     return nats.new_zeros(len(batch.ids)).index_add(0, packed.answer, nats), logits.shape[-1]
+
+
+def _logits(head: nn.Module, states: Float[Tensor, "line d_model"]) -> Float[Tensor, "line vocab"]:
+    plain = type(head) is nn.Linear and head.bias is None and not torch.is_autocast_enabled(states.device.type)
+    return _Product.apply(states, head.weight) if plain else head(states)
+
+
+class _Product(torch.autograd.Function):
+    """states @ weightᵀ. The weight's gradient is laid out as the weight is, and so the gradient of tied embeddings is
+    added to it in place: torch's own is a transposed view, and the sum a third tensor of the vocabulary's size."""
+
+    @staticmethod
+    def forward(states: Tensor, weight: Tensor) -> Tensor:
+        return states @ weight.T
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, d_logits: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        states, weight = ctx.saved_tensors
+        of_states, of_weight = ctx.needs_input_grad
+        return d_logits @ weight if of_states else None, d_logits.T @ states if of_weight else None

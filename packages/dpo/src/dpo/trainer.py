@@ -80,9 +80,9 @@ class DPOTrainer:
         Raises ValueError, before anything has moved, as `reference` does, for a reference of another vocabulary, and
         where a log-probability or a gradient is not finite.
         """
+        self.optimizer.zero_grad()  # now, so that no old gradient stands beside the activations
         losses, chosen_reward, rejected_reward, logps = self._losses(batch)
         loss = losses.mean()
-        self.optimizer.zero_grad()
         loss.backward()
         parameters = list(self.policy.parameters())
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
