@@ -106,7 +106,7 @@ def packed_logps(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, " two_ba
     return nats.new_zeros(len(batch.ids)).index_add(0, packed.answer, nats), logits.shape[-1]
 
 
-def _logits(head: nn.Module, states: Float[Tensor, "line d_model"]) -> Float[Tensor, "line vocab"]:
+def _logits(head: Any, states: Float[Tensor, "line d_model"]) -> Float[Tensor, "line vocab"]:
     plain = type(head) is nn.Linear and head.bias is None and not torch.is_autocast_enabled(states.device.type)
     return _Product.apply(states, head.weight) if plain else head(states)
 

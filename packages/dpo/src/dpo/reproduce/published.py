@@ -93,7 +93,7 @@ def tldr_comparisons(folder: Path, split: str = "train") -> Read:
         if item["split"] != split or not item["info"].get("subreddit"):
             return None
         choice = item["choice"]
-        if choice not in (0, 1) or isinstance(choice, bool) or len(item["summaries"]) != 2:
+        if type(choice) is not int or choice not in (0, 1) or len(item["summaries"]) != 2:
             raise ValueError(f"choice must be 0 or 1, of two summaries, not {choice!r} of {len(item['summaries'])}")
         texts = [summary["text"] for summary in item["summaries"]]
         return tldr_prompt(item["info"]), texts[choice], texts[1 - choice]
