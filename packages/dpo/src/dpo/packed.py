@@ -107,7 +107,8 @@ def packed_logps(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, " two_ba
 
 
 def _logits(head: Any, states: Float[Tensor, "line d_model"]) -> Float[Tensor, "line vocab"]:
-    plain = type(head) is nn.Linear and head.bias is None and not torch.is_autocast_enabled(states.device.type)
+    autocast = torch.is_autocast_enabled(states.device.type)
+    plain = type(head) is nn.Linear and "bias" not in dict(head.named_parameters()) and not autocast
     return _Product.apply(states, head.weight) if plain else head(states)
 
 
