@@ -27,7 +27,8 @@ METHODS: dict[str, tuple[str, str, Literal["-", ":"]]] = {  # of a longer contex
     "yarn": ("YaRN", "ours", "-"),
     "yarn, ramp to 4": ("YaRN, ramp to 4", "ours", ":"),
 }
-SCALINGS = METHODS | {  # of the real SmolLM2
+SCALINGS: dict[str, tuple[str, str, Literal["-", ":"]]] = {  # of the real SmolLM2
+    **METHODS,
     "default": METHODS["plain"],
     "dynamic": ("dynamic NTK", "variant", ":"),
     "llama3": ("by-parts (Llama 3)", "ours", ":"),
