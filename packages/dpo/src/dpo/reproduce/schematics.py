@@ -79,7 +79,7 @@ def losses(results: dict[str, Any]) -> Figure:
         (down,) = torch.autograd.grad(values.sum(), h, retain_graph=True)
         places = h.detach().tolist()
         loss.plot(places, values.detach().tolist(), style, color=COLOURS[role], label=name)
-        pull.plot(places, (-down / BETA).tolist(), style, color=COLOURS[role], label=name)
+        pull.plot(places, (-down / BETA).tolist(), style, color=COLOURS[role])
     loss.plot([0], [math.log(2)], "o", color=COLOURS["ours"])
     loss.annotate("log 2", (0, math.log(2)), xytext=(6, 8), textcoords="offset points")
     label = (
