@@ -13,7 +13,7 @@ from matplotlib.category import StrCategoryFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from papertest import figures, measure, store
+from papertest import drawing, figures, measure, store
 from papertest.data import Carrier
 from papertest.fingerprint import Sources
 from papertest.measure import Measurer, Silent
@@ -35,9 +35,14 @@ class TestClaims:
         assert {p.name for p in package.results.iterdir()} == {f"{claim}.json" for claim in package.claims}
 
     def test_every_figure_is_committed_and_no_other(self, package: Package) -> None:
+        """But those whose claims are still to be measured, which may wait."""
         assert package.figures is not None
         committed = {p.name for p in package.figures.iterdir()} if package.figures.exists() else set[str]()
-        assert committed == {f"{name}.png" for name in Sources(package).figures}
+        sources, results = Sources(package), store.recorded(package, pytest.fail)
+        due, drawn = (
+            {f"{name}.png" for name in names} for names in (drawing.drawable(sources, results), sources.figures)
+        )
+        assert due <= committed <= drawn
 
     def test_a_figure_shows_claims_of_the_record(self, figure_name: str, package: Package) -> None:
         _, claims = Sources(package).figures[figure_name]
@@ -49,6 +54,9 @@ class TestClaims:
         sources = Sources(package)
         _, claims = sources.figures[figure_name]
         results = store.recorded(package, pytest.fail)
+        assert package.figures is not None
+        if not (package.figures / f"{figure_name}.png").exists():
+            return  # it waits for its claims; the test above asks for all others
         with figures.house_style():
             once, again = (sources.drawing(figure_name)({i: results[i] for i in claims}) for _ in range(2))
         first, second = (figures.png(each) for each in (once, again))
