@@ -153,7 +153,7 @@ def works(root: Path, member: Member, python: Path, install: list[str | Path], h
         done = run([python, "-I", "-c", code], Path(elsewhere))
         if done.returncode:
             found.append(f"the first example of {path}/README.md fails after `{how} {path}`:{tail(done)}")
-        if "scripts" in member.pyproject["project"]:
+        if "reproduce" in member.pyproject["project"].get("scripts", {}):
             found += says_what_is_missing(python.parent / "reproduce", path, Path(elsewhere))
     return found
 
