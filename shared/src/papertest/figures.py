@@ -16,6 +16,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 from matplotlib.transforms import ScaledTranslation
 from matplotlib.typing import RcKeyType
 
@@ -63,6 +64,37 @@ def panels(columns: int = 1, height: float = 3.1, width: float = 3.9) -> tuple[F
     with house_style():
         figure, axes = plt.subplots(1, columns, figsize=(width * columns, height), squeeze=False)
     return figure, list(axes[0])
+
+
+def sheet(width: float, height: float, x: float, y: float) -> tuple[Figure, Axes]:
+    """An empty sheet for a schematic, of this many inches, with coordinates up to x and y."""
+    with house_style():
+        figure, axes = plt.subplots(figsize=(width, height))
+    axes.set(xlim=(0, x), ylim=(0, y))
+    axes.set_axis_off()
+    return figure, axes
+
+
+def box(
+    axes: Axes, x: float, y: float, width: float, height: float, text: str, role: str, *, dashed: bool = False
+) -> None:
+    """A box that stands on y and has its middle at x, in the colour of a role, or one of its own."""
+    axes.add_patch(
+        FancyBboxPatch(
+            (x - width / 2, y), width, height, "round,pad=0,rounding_size=0.15", facecolor=COLOURS.get(role, role),
+            edgecolor="black", linewidth=0.8, linestyle=":" if dashed else "-", zorder=2,
+        )
+    )  # fmt: skip
+    dark = role in ("ours", "peer", "other")
+    axes.text(x, y + height / 2, text, ha="center", va="center", fontsize=9, color="white" if dark else "black")
+
+
+def arrow(
+    axes: Axes, start: tuple[float, float], end: tuple[float, float], role: str = "black", *, dashed: bool = False
+) -> None:
+    """In the colour of a role."""
+    look = {"arrowstyle": "-|>", "color": COLOURS.get(role, role), "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", end, start, arrowprops=look | {"linestyle": "--" if dashed else "-"})
 
 
 def measured(axes: Axes, x: Sequence[Any], y: Sequence[float], role: str, label: str, **style: Any) -> None:

@@ -17,43 +17,38 @@ BETA, EPSILON = 0.1, 0.1  # of the losses that are drawn: β and τ, and cDPO's 
 @figure("stages")
 def stages(results: dict[str, Any]) -> Figure:
     """RLHF's three stages above, DPO's one below; what is trained is dark, what is frozen is white."""
-    import matplotlib.pyplot as plt
+    from papertest.figures import arrow, box, sheet
 
-    from papertest.figures import house_style
-
-    with house_style():
-        drawing, axis = plt.subplots(figsize=(11.0, 5.4))
-    axis.set(xlim=(0, 22), ylim=(0, 10.8))
-    axis.set_axis_off()
+    drawing, axis = sheet(11.0, 5.4, 22.0, 10.8)
     for y, height, title in ((4.6, 6.0, "RLHF: a reward model, then reinforcement learning"), (0.2, 3.6, "DPO")):
-        _box(axis, 11.0, y, 21.6, height, "", "#f4f4f4")
+        box(axis, 11.0, y, 21.6, height, "", "#f4f4f4")
         axis.text(0.6, y + height - 0.55, title, weight="bold")
 
     for base in (6.5, 0.8):
-        _box(axis, 2.2, base, 3.0, 1.7, "supervised\nfine-tuning: $\\pi_{ref}$", "variant")
-        _box(axis, 7.2, base + (2.5 if base > 1 else 2.0), 3.4, 0.8, "pairs $x, y_w \\succ y_l$", "white")
-        _arrow(axis, (7.2, base + (2.5 if base > 1 else 2.0)), (7.2, base + 1.7))
-        _arrow(axis, (3.7, base + 0.85), (5.5, base + 0.85))
+        box(axis, 2.2, base, 3.0, 1.7, "supervised\nfine-tuning: $\\pi_{ref}$", "variant")
+        box(axis, 7.2, base + (2.5 if base > 1 else 2.0), 3.4, 0.8, "pairs $x, y_w \\succ y_l$", "white")
+        arrow(axis, (7.2, base + (2.5 if base > 1 else 2.0)), (7.2, base + 1.7))
+        arrow(axis, (3.7, base + 0.85), (5.5, base + 0.85))
 
-    _box(axis, 7.2, 6.5, 3.4, 1.7, "reward model $r_\\varphi$\n$-\\log\\sigma(r(y_w)-r(y_l))$", "peer")
-    _arrow(axis, (8.9, 7.35), (10.9, 7.35))
+    box(axis, 7.2, 6.5, 3.4, 1.7, "reward model $r_\\varphi$\n$-\\log\\sigma(r(y_w)-r(y_l))$", "peer")
+    arrow(axis, (8.9, 7.35), (10.9, 7.35))
     for x, y, text in ((2.2, 5.9, "1"), (7.2, 5.9, "2"), (16.3, 4.85, "3: again and again")):
         axis.text(x, y, text, ha="center", weight="bold")
-    _box(axis, 12.4, 6.7, 3.0, 1.3, "policy $\\pi_\\theta$\nwrites answers", "peer")
-    _box(axis, 20.2, 6.7, 2.5, 1.3, "advantages,\nclipped step", "white")
+    box(axis, 12.4, 6.7, 3.0, 1.3, "policy $\\pi_\\theta$\nwrites answers", "peer")
+    box(axis, 20.2, 6.7, 2.5, 1.3, "advantages,\nclipped step", "white")
     for y, text, role in (
         (8.85, "$r_\\varphi$ scores them", "white"), (7.35, "$\\pi_{ref}$: KL penalty", "white"),
         (5.9, "value: baseline", "peer"),
     ):  # fmt: skip
-        _box(axis, 16.4, y - 0.45, 2.9, 0.9, text, role)
-        _arrow(axis, (13.9, 7.35), (14.95, y))
-        _arrow(axis, (17.85, y), (18.95, 7.35))
+        box(axis, 16.4, y - 0.45, 2.9, 0.9, text, role)
+        arrow(axis, (13.9, 7.35), (14.95, y))
+        arrow(axis, (17.85, y), (18.95, 7.35))
     _loop(axis, 20.2, 6.7, 5.25, 12.4, 6.7)
 
-    _box(axis, 7.2, 0.8, 3.4, 1.7, "$\\log\\pi_{ref}$ of the pairs,\nonce, and kept", "white")
-    _arrow(axis, (8.9, 1.65), (10.9, 1.65))
+    box(axis, 7.2, 0.8, 3.4, 1.7, "$\\log\\pi_{ref}$ of the pairs,\nonce, and kept", "white")
+    arrow(axis, (8.9, 1.65), (10.9, 1.65))
     margin = " - ".join(f"\\beta\\log\\frac{{\\pi_\\theta(y_{i})}}{{\\pi_{{ref}}(y_{i})}}" for i in "wl")
-    _box(axis, 15.2, 0.8, 8.6, 1.7, f"policy $\\pi_\\theta$:   $-\\log\\,\\sigma\\left({margin}\\right)$", "ours")
+    box(axis, 15.2, 0.8, 8.6, 1.7, f"policy $\\pi_\\theta$:   $-\\log\\,\\sigma\\left({margin}\\right)$", "ours")
     return drawing
 
 
@@ -93,29 +88,9 @@ def losses(results: dict[str, Any]) -> Figure:
     return drawing
 
 
-def _box(axis: Axes, x: float, y: float, width: float, height: float, text: str, role: str) -> None:
-    """A box that stands on y and has its middle at x."""
-    from matplotlib.patches import FancyBboxPatch
-
-    from papertest.figures import COLOURS
-
-    axis.add_patch(
-        FancyBboxPatch(
-            (x - width / 2, y), width, height, "round,pad=0,rounding_size=0.15", facecolor=COLOURS.get(role, role),
-            edgecolor="black", linewidth=0.8 if text else 0.0, zorder=2 if text else 1,
-        )
-    )  # fmt: skip
-    dark = role in ("ours", "peer", "other")
-    axis.text(x, y + height / 2, text, ha="center", va="center", fontsize=9, color="white" if dark else "black",
-              zorder=3)  # fmt: skip
-
-
-def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    look = {"arrowstyle": "-|>", "color": "black", "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
-    axis.annotate("", end, start, arrowprops=look, zorder=4)
-
-
 def _loop(axis: Axes, x: float, top: float, bottom: float, back: float, up: float) -> None:
     """Down from (x, top), along the bottom, and up to (back, up)."""
+    from papertest.figures import arrow
+
     axis.plot([x, x, back, back], [top, bottom, bottom, up - 0.3], "--", color="black", linewidth=1.2, zorder=2)
-    _arrow(axis, (back, up - 0.35), (back, up))
+    arrow(axis, (back, up - 0.35), (back, up))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from papertest.claims import figure
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 ROLES = ("ours", "peer", "variant", "other")
@@ -16,7 +15,9 @@ ROLES = ("ours", "peer", "variant", "other")
 @figure("dispatch")
 def dispatch(results: dict[str, Any]) -> Figure:
     """Eight tokens, four experts, k = 1: the gate, the sorting, the capacity, and the way back."""
-    axis, drawing = canvas(11.0, 5.0, 22.0, 10.0)
+    from papertest.figures import arrow, box, sheet
+
+    drawing, axis = sheet(11.0, 5.0, 22.0, 10.0)
     chosen = (0, 2, 0, 1, 0, 3, 2, 0)
     for text, x in (("tokens", 1.2), ("gate", 5.2), ("sorted by expert", 10.0), ("experts", 14.6), ("outputs", 20.4)):
         axis.text(x, 9.6, text, ha="center", weight="bold")
@@ -48,7 +49,9 @@ def dispatch(results: dict[str, Any]) -> Figure:
 @figure("parallel")
 def parallel(results: dict[str, Any]) -> Figure:
     """Two processes with two experts each: what stays, and what travels."""
-    axis, drawing = canvas(11.0, 5.0, 22.0, 10.0)
+    from papertest.figures import arrow, box, sheet
+
+    drawing, axis = sheet(11.0, 5.0, 22.0, 10.0)
     for p, base in enumerate((5.4, 0.3)):
         box(axis, 11.0, base, 21.6, 4.0, "", "#f4f4f4")
         axis.text(0.5, base + 4.15, f"process {p + 1}", fontsize=9, color="#555555")
@@ -181,44 +184,3 @@ def gains(results: dict[str, Any]) -> Figure:
     effects(axis, [(label, results[claim], part) for label, claim, part in rows])
     axis.set(title="Differences of held-out loss", xlabel="nats per piece: above 0 the second is better")
     return drawing
-
-
-def canvas(width: float, height: float, x: float, y: float) -> tuple[Axes, Figure]:
-    """An empty sheet of this many inches with coordinates up to x and y."""
-    import matplotlib.pyplot as plt
-
-    from papertest.figures import house_style
-
-    with house_style():
-        drawing, axis = plt.subplots(figsize=(width, height))
-    axis.set(xlim=(0, x), ylim=(0, y))
-    axis.set_axis_off()
-    return axis, drawing
-
-
-def box(
-    axis: Axes, x: float, y: float, width: float, height: float, text: str, role: str, *, dashed: bool = False
-) -> None:
-    """A box that stands on y and has its middle at x."""
-    from matplotlib.patches import FancyBboxPatch
-
-    from papertest.figures import COLOURS
-
-    axis.add_patch(
-        FancyBboxPatch(
-            (x - width / 2, y), width, height, "round,pad=0,rounding_size=0.15", facecolor=COLOURS.get(role, role),
-            edgecolor="black", linewidth=0.8, linestyle=":" if dashed else "-", zorder=2,
-        )
-    )  # fmt: skip
-    dark = role in ("ours", "peer", "other")
-    axis.text(x, y + height / 2, text, ha="center", va="center", fontsize=9, color="white" if dark else "black")
-
-
-def arrow(
-    axis: Axes, start: tuple[float, float], end: tuple[float, float], role: str = "black", *, dashed: bool = False
-) -> None:
-    """In the colour of a role."""
-    from papertest.figures import COLOURS
-
-    look = {"arrowstyle": "-|>", "color": COLOURS.get(role, role), "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
-    axis.annotate("", end, start, arrowprops=look | {"linestyle": "--" if dashed else "-"})
