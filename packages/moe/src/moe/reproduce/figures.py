@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from papertest.claims import figure
 
+from moe.reproduce.stability import STEPS
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -183,4 +185,32 @@ def gains(results: dict[str, Any]) -> Figure:
     drawing, (axis,) = panels(1, height=4.8, width=8.0)
     effects(axis, [(label, results[claim], part) for label, claim, part in rows])
     axis.set(title="Differences of held-out loss", xlabel="nats per piece: above 0 the second is better")
+    return drawing
+
+
+@figure("stability", "initialisation", "initialisation-spread", "bfloat16-router", "selective-precision")
+def stability(results: dict[str, Any]) -> Figure:
+    """Trainings that differ in their seed alone: losses on the way by initialisation, and where each ends."""
+    from papertest.figures import COLOURS, panels
+
+    drawing, (way, end) = panels(2, height=4.0, width=5.0)
+    samples = [sample["details"] for sample in results["initialisation"].samples]
+    for arm, role, label in (("usual", "other", "s = 1"), ("small", "ours", "s = 0.1")):
+        trainings = [training for sample in samples for training in sample[arm]]
+        for i, training in enumerate(trainings):
+            steps = [STEPS / len(training["losses"]) * place for place in range(len(training["losses"]))]
+            way.plot(steps, training["losses"], color=COLOURS[role], linewidth=0.8, label=None if i else label)
+    way.axhline(samples[0]["small"][0]["unigram"], color=COLOURS["standard"], linestyle=":", label="entropy of pieces")
+    way.set(title="Training loss", xlabel="step", ylabel="nats per piece")
+    way.legend()
+    precise = [sample["details"]["nats"] for name in ("bfloat16-router", "selective-precision")
+               for sample in results[name].samples]  # fmt: skip
+    rows = (("s = 1, float32", "other", [x["nats"] for sample in samples for x in sample["usual"]]),
+            ("s = 0.1, float32", "ours", [x["nats"] for sample in samples for x in sample["small"]]),
+            ("s = 0.1, selective", "variant", [x["selective"] for x in precise if "selective" in x]),
+            ("s = 0.1, bfloat16", "peer", [x["bfloat16"] for x in precise if "bfloat16" in x]))  # fmt: skip
+    for place, (_, role, nats) in enumerate(rows):
+        end.plot(nats, [place] * len(nats), "o", alpha=0.6, color=COLOURS[role])
+    end.set_yticks(range(len(rows)), [label for label, *_ in rows])
+    end.set(title=f"After {STEPS} steps", xlabel="held-out nats per piece", ylim=(len(rows) - 0.5, -0.5))
     return drawing
