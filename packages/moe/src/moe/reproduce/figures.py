@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from papertest.claims import figure
 
+from moe.reproduce.speed import EXPERTS
 from moe.reproduce.stability import STEPS
 
 if TYPE_CHECKING:
@@ -213,4 +215,32 @@ def stability(results: dict[str, Any]) -> Figure:
         end.plot(nats, [place] * len(nats), "o", alpha=0.6, color=COLOURS[role])
     end.set_yticks(range(len(rows)), [label for label, *_ in rows])
     end.set(title=f"After {STEPS} steps", xlabel="held-out nats per piece", ylim=(len(rows) - 0.5, -0.5))
+    return drawing
+
+
+@figure("time", "fast-path", "fast-against-mixtral", "fast-against-dense")
+def time(results: dict[str, Any]) -> Figure:
+    """The three ratios of times, and a layer's time against the number of its experts."""
+    from papertest.figures import COLOURS, panels, speeds
+
+    drawing, (ratios, by_number) = panels(2, height=3.8, width=5.4)
+    speeds(ratios, [("loop over all experts", results["fast-path"], ""),
+                    ("transformers' Mixtral", results["fast-against-mixtral"], ""),
+                    ("ours over dense", results["fast-against-dense"], "")])  # fmt: skip
+    ratios.set(title="Times", xlabel="ratio of times")
+    found = results["fast-against-dense"].samples[0]["details"]
+    numbers = [int(n) for n in found["by_experts"]]
+    dense, loop = (1000 * median(results[claim].samples[0]["details"]["seconds"][side])
+                   for claim, side in (("fast-against-dense", "dense"), ("fast-path", "loop")))  # fmt: skip
+    by_number.plot(numbers, [1000 * s for s in found["by_experts"].values()], "o-", color=COLOURS["ours"],
+                   label="sorted by expert, k = 2")  # fmt: skip
+    by_number.plot(numbers, [loop * n / EXPERTS for n in numbers], ":", color=COLOURS["other"],
+                   label=f"loop, as timed at {EXPERTS} and in proportion")  # fmt: skip
+    by_number.axhline(dense, color=COLOURS["standard"], linestyle="--",
+                      label="dense, equal operations")  # fmt: skip
+    by_number.set(title="4,096 tokens, one thread", xlabel="experts", ylabel="milliseconds, both passes",
+                  xscale="log", yscale="log")  # fmt: skip
+    by_number.set_xticks(numbers, [str(n) for n in numbers])
+    by_number.minorticks_off()
+    by_number.legend()
     return drawing
