@@ -39,5 +39,6 @@ def test_a_notebook_that_fails_is_a_problem(tmp_path, cell, problems):
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     path = tmp_path / "packages" / "first-paper" / "notebooks" / "walkthrough.ipynb"
     path.parent.mkdir(parents=True)
-    nbformat.write(notebook, path)
+    for name in (path, path.with_suffix(".zh-CN.ipynb")):  # the second has the same code, and is not run
+        nbformat.write(notebook, name)
     assert len(notebooks.check(tmp_path)) == problems
