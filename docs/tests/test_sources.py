@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -20,7 +21,7 @@ from papertest.records import TIERS
 from papersite import claims, pages, questions, writeups
 from papersite.checkout import Checkout
 from papersite.serve import RELOAD, Handler, stamp
-from papersite.words import LANGUAGES, SECTIONS, TEXT
+from papersite.words import LANGUAGES, NOTEBOOK, SECTIONS, TEXT
 
 ROOT = Path(__file__).resolve().parents[2]
 SLUGS = {"bert", "lora"}
@@ -28,7 +29,7 @@ SLUGS = {"bert", "lora"}
 
 def test_links_of_a_write_up_lead_into_the_site_or_to_a_source_page() -> None:
     text = """[a](README.zh-CN.md) [b](../bert/README.md#pitfalls) [c](../../papers/lora.toml)
-[d](notebooks/walkthrough.ipynb)
+[d](notebooks/walkthrough.ipynb) [d](../bert/notebooks/walkthrough.zh-CN.ipynb)
 ![e](figures/ranks.png) [f](https://arxiv.org/abs/2106.09685) [g](#the-maths) [h](src/lora/layers.py)
 ```python
 x = "[i](src/lora/layers.py)"
@@ -36,7 +37,8 @@ x = "[i](src/lora/layers.py)"
 """
     got = writeups.linked(text, "packages/lora", "packages/lora/index.md", ROOT, SLUGS, "en")
     assert re.findall(r"\]\((.*?)\)", got) == [
-        "index.md", "../bert/index.md#pitfalls", "source:papers/lora.toml", "walkthrough.ipynb", "figures/ranks.png",
+        "index.md", "../bert/index.md#pitfalls", "source:papers/lora.toml", "walkthrough.ipynb",
+        "../bert/walkthrough.ipynb", "figures/ranks.png",
         "https://arxiv.org/abs/2106.09685", "#the-maths", "source:packages/lora/src/lora/layers.py",
         "src/lora/layers.py",
     ]  # fmt: skip
@@ -60,6 +62,24 @@ def test_every_write_up_has_as_many_questions_in_both_languages(checkout: Checko
         assert counts["en"] == counts["zh"] >= 10, paper.slug
         for language in LANGUAGES:
             assert all(question.answer for question in writeups.questions(paper, language)), paper.slug
+
+
+def test_a_notebook_page_is_in_its_language_with_the_same_code(checkout: Checkout) -> None:
+    for paper in checkout.papers:
+        one, two = (json.loads(pages.notebook(paper, language, ROOT, SLUGS))["cells"] for language in LANGUAGES)
+        assert [cell["cell_type"] for cell in one] == [cell["cell_type"] for cell in two]
+        for english, chinese in zip(one, two, strict=True):
+            if english["cell_type"] == "code":
+                assert english == chinese
+            else:
+                assert re.search("[一-鿿]", chinese["source"]) and not re.search("[一-鿿]", english["source"])
+
+
+def test_a_package_without_a_chinese_notebook_is_left_out_of_the_site(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(NOTEBOOK, "zh", "notebooks/nowhere.zh-CN.ipynb")
+    assert checkout.papers[0].lacking() == "notebooks/nowhere.zh-CN.ipynb is missing"
 
 
 def test_a_missing_heading_is_named(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +127,8 @@ def test_every_link_of_the_path_exists(checkout: Checkout) -> None:
             link = item["link"]
             assert re.fullmatch(r"https://arxiv\.org/abs/\d{4}\.\d{4,5}", link) or (ROOT / link).is_file(), link
         for slug in week.get("notebook", []):
-            assert (ROOT / "packages" / slug / "notebooks" / "walkthrough.ipynb").is_file()
+            for language in LANGUAGES:
+                assert (ROOT / "packages" / slug / NOTEBOOK[language]).is_file()
 
 
 def test_every_command_of_the_path_exists(checkout: Checkout) -> None:

@@ -14,12 +14,12 @@ from papertest.package import Package
 from papertest.records import RecordError
 from papertest.store import Result
 
-from papersite.words import LANGUAGES, README, SECTIONS, Language
+from papersite.words import LANGUAGES, NOTEBOOK, README, SECTIONS, Language
 
 
 @dataclass(frozen=True)
 class Paper:
-    """One package: its records, results and write-ups."""
+    """One package: its records, results, write-ups and notebooks."""
 
     package: Package
     results: dict[str, Result]
@@ -37,11 +37,13 @@ class Paper:
         return (self.home / README[language]).read_text("utf-8")
 
     def lacking(self) -> str | None:
-        """What the write-ups still need before the site can show them; None where nothing is missing."""
+        """What write-ups and notebooks still need before the site can show them; None where nothing is missing."""
         for language in LANGUAGES:
             path = self.home / README[language]
             if not path.exists():
                 return f"{path.name} is missing"
+            if not (self.home / NOTEBOOK[language]).exists():
+                return f"{NOTEBOOK[language]} is missing"
             text = path.read_text("utf-8")
             for heading in SECTIONS.values():
                 if f"\n## {heading[language]}\n" not in text:

@@ -14,7 +14,7 @@ from papertest.store import Result
 from papersite import path as weeks
 from papersite import questions, writeups
 from papersite.checkout import Checkout, Paper
-from papersite.words import README, SUFFIX, TEXT, Language
+from papersite.words import NOTEBOOK, README, SUFFIX, TEXT, Language
 
 SHOWN = 3  # claims on a card
 
@@ -249,11 +249,12 @@ def glossary(checkout: Checkout, language: Language) -> str:
 
 
 def notebook(paper: Paper, language: Language, root: Path, slugs: set[str]) -> str:
-    """The walkthrough with its stored outputs, and with the site's links in its text."""
+    """The walkthrough of this language with its stored outputs, and with the site's links in its text."""
     name = f"packages/{paper.slug}"
-    content: dict[str, Any] = json.loads((paper.home / "notebooks" / "walkthrough.ipynb").read_text("utf-8"))
+    content: dict[str, Any] = json.loads((paper.home / NOTEBOOK[language]).read_text("utf-8"))
     for cell in content["cells"]:
         if cell["cell_type"] == "markdown":
             text = "".join(cell["source"])
-            cell["source"] = writeups.linked(text, f"{name}/notebooks", f"{name}/walkthrough.md", root, slugs, language)
+            text = writeups.linked(text, f"{name}/notebooks", f"{name}/walkthrough.md", root, slugs, language)
+            cell["source"] = writeups.joined(text) if language == "zh" else text
     return json.dumps(content, ensure_ascii=False, indent=1)

@@ -6,7 +6,7 @@ from typing import Any
 
 from papersite import writeups
 from papersite.checkout import Checkout
-from papersite.words import README, SUFFIX, TEXT, Language
+from papersite.words import NOTEBOOK, README, SUFFIX, TEXT, Language
 
 
 def page(checkout: Checkout, language: Language) -> str:
@@ -36,7 +36,7 @@ def week(checkout: Checkout, number: int, entry: dict[str, Any], language: Langu
             lines.append(f"- [{said(item, 'what')}](packages/{item['package']}/{README[language]})")
     if entry.get("notebook"):
         links = [f"[{words['notebook']}{colon}{checkout.cards[s]['name' if language == 'en' else 'name_zh']}]"
-                 f"(packages/{s}/notebooks/walkthrough.ipynb)" for s in entry["notebook"] if s in slugs]  # fmt: skip
+                 f"(packages/{s}/{NOTEBOOK[language]})" for s in entry["notebook"] if s in slugs]  # fmt: skip
         lines += [f"- {link}" for link in links]
     if entry.get("run"):
         commands = "\n".join(entry["run"])

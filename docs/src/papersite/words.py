@@ -7,6 +7,7 @@ from typing import Literal
 Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 README = {"en": "README.md", "zh": "README.zh-CN.md"}
+NOTEBOOK = {"en": "notebooks/walkthrough.ipynb", "zh": "notebooks/walkthrough.zh-CN.ipynb"}
 SUFFIX = {"en": ".md", "zh": ".zh-CN.md"}  # of a hand-written page
 SPHINX = {"en": "en", "zh": "zh_CN"}
 HTML = {"en": "en", "zh": "zh-CN"}

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from papersite.checkout import Paper
-from papersite.words import SECTIONS, Language
+from papersite.words import NOTEBOOK, README, SECTIONS, Language
 
 FENCE = re.compile(r"^(```.*?^```[ \t]*$)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 SWITCH = re.compile(r"^\[(?:中文|English)\]\([^)]*\) · ", re.MULTILINE)
-PAGES = {"README.md": "index.md", "README.zh-CN.md": "index.md"}
+PAGES = dict.fromkeys(README.values(), "index.md") | dict.fromkeys(NOTEBOOK.values(), "walkthrough.ipynb")
 
 
 class MissingSection(ValueError):
@@ -63,8 +63,8 @@ def _address(path: str, page: str, root: Path, slugs: set[str]) -> str:
         rest = "/".join(parts[2:])
         if rest in PAGES:
             inside = f"packages/{parts[1]}/{PAGES[rest]}"
-        elif parts[2] in ("figures", "notebooks"):
-            inside = f"packages/{parts[1]}/{rest.removeprefix('notebooks/')}"
+        elif parts[2] == "figures":
+            inside = f"packages/{parts[1]}/{rest}"
     if inside is not None:
         return posixpath.relpath(inside, posixpath.dirname(page) or ".")
     return f"source:{path}" if (root / path).exists() else path
