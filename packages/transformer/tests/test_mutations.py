@@ -24,7 +24,7 @@ from transformer import model
 from transformer.config import TransformerConfig
 from transformer.reproduce import models, paper, speed, training, trend
 from transformer.reproduce.data.corpus import Corpus, Pair
-from transformer.reproduce.data.tokens import BOS, Vocabulary
+from transformer.reproduce.data.tokens import BOS, EOS, Vocabulary
 
 mutations = Mutations(__file__)
 CLAIMED = mutations.tier("trend", "speed", "paper")
@@ -96,6 +96,7 @@ def prepare(monkeypatch, claim, recurrent=2.0):
     times = {"base": 1.0, "recurrent": recurrent}
     monkeypatch.setattr(trend, "train", trained)
     monkeypatch.setattr(trend, "corpus", a_corpus)
+    monkeypatch.setattr(trend, "by_frequency", lambda: 300.0)
     monkeypatch.setattr(trend, "steps", lambda name, model: lambda batch: clock.spend(times[name]))
     monkeypatch.setattr(speed, "VOCABULARY", 100)
     monkeypatch.setattr(speed, "EOS", 99)
@@ -179,7 +180,16 @@ def table_2_by_sacrebleu(run, language):
 
 
 NOT_SMOOTHED = {"label_smoothing": 0.0}
+
+
+def untrained(run, name, *count):
+    """A model that stays at the frequencies."""
+    return trained(run, name, *count) | {"perplexity": 290.0}
+
+
+by_frequency = trend.by_frequency
 MISTAKES = {
+    "base-learns": put(trend, "train", untrained),
     "row-a-heads": variant(one_head={}),
     "row-b-key-size": variant(small_keys={"d_v": 4}),
     "row-c-width": variant(narrow={"d_ff": 128}),
@@ -313,3 +323,14 @@ def test_the_peer_sees_neither_the_future_nor_padding():
     expected = peer(src, tgt)
     torch.testing.assert_close(peer(src, later)[:, :3], expected[:, :3])
     torch.testing.assert_close(peer(padded, tgt), expected)
+
+
+def test_frequencies_alone_are_as_good_as_their_entropy(monkeypatch):
+    """The texts are the same on both sides; one is added to each of 300 counts."""
+    monkeypatch.setattr(trend, "corpus", a_corpus)
+    corpus, vocabulary = a_corpus("de")
+    sentences = [[*ids, EOS] for ids in vocabulary.encode([pair.target for pair in corpus.train])]
+    tokens = torch.tensor([token for ids in sentences for token in ids])
+    asked = torch.tensor([token for ids in sentences[:5] for token in ids])
+    shares = (torch.bincount(tokens, minlength=len(vocabulary)) + 1).double()
+    assert by_frequency() == pytest.approx((-(shares / shares.sum()).log()[asked]).mean().exp().item())

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from typing import Any
 
 from papertest import bench
 from papertest.claims import Measured, Run, claim
 from papertest.threads import one_thread
 
-from transformer.reproduce.data.tokens import batches
+from transformer.reproduce.data.tokens import EOS, batches
 from transformer.reproduce.training import SHOWN, SHOWN_STEPS, STEPS, TOKENS, build, corpus, encode, steps, train
+
+
+def by_frequency() -> float:
+    """Perplexity of a test target's tokens, its end among them, by their frequencies in the training targets."""
+    pairs, vocabulary = corpus("de")
+    read, asked = (
+        Counter(token for _, target in encode(vocabulary, part) for token in (*target, EOS))
+        for part in (pairs.train, pairs.test)
+    )
+    total = read.total() + len(vocabulary)
+    nats = sum(count * math.log(total / (read[token] + 1)) for token, count in asked.items())
+    return math.exp(nats / asked.total())
+
+
+@claim("base-learns")
+def base_learns(run: Run) -> Measured:
+    """The control: perplexity of the tokens' frequencies over the base model's."""
+    base, frequencies = run.shared(train, "base"), by_frequency()
+    return Measured(frequencies / base["perplexity"], {"frequencies": frequencies, "base": base})
 
 
 def against_base(run: Run, name: str) -> Measured:
