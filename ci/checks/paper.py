@@ -47,7 +47,7 @@ def as_made(root: Path) -> list[str]:
         [script("ruff"), "check", "--quiet", HOME],
         [script("ruff"), "format", "--check", "--quiet", HOME],
         [UV, "run", "--package", SLUG, "reproduce", "--minutes", "0"],
-        [UV, "run", "--all-packages", "pytest", "--quiet", "--nbval-lax", "--ignore-glob=*.zh-CN.ipynb", HOME],
+        [UV, "run", "--all-packages", "pytest", "--quiet", "--nbval", "--ignore-glob=*.zh-CN.ipynb", HOME],
         [script("pyright"), "--pythonpath", python, f"{HOME}/src"],
     )
     found = verdicts.problems(member, python) + [p for p in notebooks.apart(root) if p.startswith(HOME)]

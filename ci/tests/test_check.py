@@ -33,9 +33,12 @@ def test_an_unknown_check_is_refused_with_the_known_ones():
     assert "lock, verdicts" in refused.stderr
 
 
-@pytest.mark.parametrize(("cell", "problems"), [("1 + 1", 0), ("1 / 0", 1)])
-def test_a_notebook_that_fails_is_a_problem(tmp_path, cell, problems):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+@pytest.mark.parametrize(
+    ("cell", "stored", "problems"), [("print(2)", "2\n", 0), ("1 / 0", "", 1), ("print(2)", "3\n", 1)]
+)
+def test_a_notebook_that_fails_or_has_another_output_is_a_problem(tmp_path, cell, stored, problems):
+    outputs = [nbformat.v4.new_output("stream", text=stored)] if stored else []
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell, outputs=outputs, execution_count=1)])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     path = tmp_path / "packages" / "first-paper" / "notebooks" / "walkthrough.ipynb"
     path.parent.mkdir(parents=True)

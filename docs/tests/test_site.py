@@ -224,7 +224,7 @@ def test_the_search_button_leads_to_the_search(site: Path, tab: Any) -> None:
     tab.set_viewport_size({"width": 1200, "height": 800})
     tab.goto((site / "zh/packages/moe/index.html").as_uri())
     tab.locator("button.search-button__button:visible").first.click()
-    tab.locator("#pst-search-dialog input[type=search]").fill("容量系数")
+    tab.locator("#pst-search-dialog input[type=search]").fill("容量因子")
     tab.locator("#pst-search-dialog input[type=search]").press("Enter")
     tab.wait_for_function("document.querySelectorAll('.hit').length > 0")
     assert "/zh/search.html?q=" in tab.url
