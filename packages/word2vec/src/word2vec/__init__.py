@@ -1,5 +1,1 @@
-"""Efficient Estimation of Word Representations in Vector Space (arXiv 1301.3781)."""
-
-from word2vec.softmax import softmax
-
-__all__ = ["softmax"]
+"""word2vec: Mikolov et al. (2013a, arXiv 1301.3781; 2013b, arXiv 1310.4546)."""

@@ -1,4 +1,4 @@
-"""`reproduce`: measure the claims of papers/word2vec.toml on this machine."""
+"""`reproduce`: measure the claims of the two records of word2vec on this machine."""
 
 from __future__ import annotations
 
