@@ -59,9 +59,8 @@ class Blocked:
         self.centres = ids[inside].view(blocks, block)
         self.around = ids.unfold(0, wide, block)
         self.R = torch.from_numpy(np.pad(R, (0, padding[1] - c))).view(blocks, block)
-        self.sentences = torch.from_numpy(sentences)
-        self.sentences_around = self.sentences.unfold(0, wide, block)
-        self.sentences = self.sentences[inside].view(blocks, block)
+        self.sentences = sentences[inside].view(blocks, block)
+        self.sentences_around = sentences.unfold(0, wide, block)
         self.distance = (torch.arange(wide) - c - torch.arange(block)[:, None]).abs()
         self.distance[self.distance == 0] = c + 1
 
