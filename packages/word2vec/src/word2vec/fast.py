@@ -50,10 +50,8 @@ class Blocked:
         R = reaches(len(text), c, rng)
         blocks = -(-len(text) // block)
         padding = (c, blocks * block - len(text) + c)
-        ids, sentences = (
-            torch.from_numpy(np.pad(text.ids, padding)),
-            np.pad(text.sentences, padding, constant_values=-1),
-        )
+        ids = torch.from_numpy(np.pad(text.ids, padding))
+        sentences = torch.from_numpy(np.pad(text.sentences, padding, constant_values=-1))
         inside = slice(c, c + blocks * block)
         wide = block + 2 * c
         self.centres = ids[inside].view(blocks, block)
