@@ -1,8 +1,8 @@
 """Training on a CPU: the gradients of `word2vec.models` written out, for some hundred running words at a time.
 
-A step takes blocks of `block` neighbouring words. All words of a block meet all words around it in one product of
-matrices, and the mask of the windows says which of these products count. So a step gathers two rows per running word,
-where one by one each pair of words would gather its own. Two things differ from the authors' program:
+A step takes blocks of neighbouring words. All words of a block meet all words around it in one product of matrices,
+and the mask of the windows says which of these products count. So a step gathers a few rows per running word, where
+pair by pair each of some forty would be gathered. Two things differ from the authors' program:
 
 - The noise words are shared: a step draws `pool` of them, and each weighs k / pool for every example. That is Eq. 4's
   expectation over P_n, estimated by `pool` draws instead of k.
@@ -11,11 +11,13 @@ where one by one each pair of words would gather its own. Two things differ from
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -23,6 +25,7 @@ from word2vec.checks import number, whole
 from word2vec.models import CBOW, SkipGram
 from word2vec.windows import Text, negatives, reaches, subsample
 
+RUNAWAY = 10.0  # times what the loss of a new model is at most
 FLOOR = 1e-4  # of the first rate: where its fall ends in the authors' program; 2013a says zero
 
 
@@ -71,128 +74,115 @@ class Blocked:
         return Blocks(self.centres[at], self.around[at], near & same)
 
 
+@dataclass(frozen=True)
+class Examples:
+    """What a step learns from: every hidden layer of a block meets every word that is asked for in that block.
+
+    h: hidden layers: of a skip-gram the words' vectors, of CBOW the windows' means or sums
+    given: ids of the words whose vectors make h
+    combine: h = combine · v[given]; None where it is v[given] itself
+    asked: ids of the words to be predicted
+    weights: 1 where a word asked for is one that this h predicts, else 0
+    """
+
+    h: Float[Tensor, "blocks block d"]
+    given: Int[Tensor, "blocks given"]
+    combine: Float[Tensor, "blocks block given"] | None
+    asked: Int[Tensor, "blocks asked"]
+    weights: Float[Tensor, "blocks block asked"]
+
+    def update(self, v: Tensor, to_h: Float[Tensor, "blocks block d"], rate: float) -> None:
+        """One step down for the vectors that made h."""
+        _subtract(v, self.given, to_h if self.combine is None else self.combine.mT @ to_h, rate)
+
+
+def examples_of(model: SkipGram | CBOW, blocks: Blocks) -> Examples:
+    """A skip-gram's centres predict the words around; CBOW's windows predict their centres, where they have words."""
+    windows = blocks.windows.to(model.v.dtype)
+    if isinstance(model, SkipGram):
+        return Examples(model.v[blocks.centres], blocks.centres, None, blocks.around, windows)
+    sizes = windows.sum(-1, keepdim=True)
+    combine = windows / sizes.clamp(min=1) if model.combine == "mean" else windows
+    own = torch.eye(windows.shape[1], dtype=windows.dtype) * (sizes > 0)
+    return Examples(combine @ model.v[blocks.around], blocks.around, combine, blocks.centres, own)
+
+
 @torch.no_grad()
 def negative_sampling_step(
     model: SkipGram | CBOW, blocks: Blocks, pool: Int[Tensor, " pool"], k: float, rate: float
 ) -> float:
-    """One step of stochastic gradient descent on the sum of Eq. 4 over all examples of the blocks.
+    """One step of stochastic gradient descent on the sum of 2013b's Eq. 4 over all examples of the blocks.
 
     pool: noise words, each of which weighs k / pool for every example
 
     Returns the loss per example, in nats, before the step.
     """
     v, u = model.v, model.v_prime
-    if isinstance(model, SkipGram):
-        weights = blocks.windows.to(v.dtype)
-        examples = weights.sum(-1)  # of each centre
-        given, asked = blocks.centres, blocks.around
-        h, positive = v[given], u[asked]
-        scores = h @ positive.mT
-    else:
-        combine, weights = _combine(model, blocks)
-        examples = weights
-        given, asked = blocks.around, blocks.centres
-        h, positive = combine @ v[given], u[asked]
-        scores = (h * positive).sum(-1)
-    noise = u[pool]
-    noise_scores = h @ noise.T
-    noise_weights = examples[..., None] * (k / len(pool))
-    loss = -(torch.nn.functional.logsigmoid(scores) * weights).sum()
-    loss -= (torch.nn.functional.logsigmoid(-noise_scores) * noise_weights).sum()
-    g = (scores.sigmoid() - 1).mul_(weights)
+    e = examples_of(model, blocks)
+    count = e.weights.sum(-1, keepdim=True)
+    wanted, noise = u[e.asked], u[pool]
+    scores, noise_scores = e.h @ wanted.mT, e.h @ noise.T
+    noise_weights = count * (k / len(pool))
+    loss = -(F.logsigmoid(scores) * e.weights).sum() - (F.logsigmoid(-noise_scores) * noise_weights).sum()
+    g = (scores.sigmoid_() - 1).mul_(e.weights)
     g_noise = noise_scores.sigmoid_().mul_(noise_weights)
-    if isinstance(model, SkipGram):
-        to_h, to_positive = g @ positive, g.mT @ h
-    else:
-        to_h, to_positive = g[..., None] * positive, g[..., None] * h
-    to_h += g_noise @ noise
-    to_noise = g_noise.flatten(0, 1).T @ h.flatten(0, 1)
-    to_v = to_h if isinstance(model, SkipGram) else combine.mT @ to_h
-    _add(v, given, to_v, -rate)
-    _add(u, asked, to_positive, -rate)
-    _add(u, pool, to_noise, -rate)
-    return float(loss) / max(float(examples.sum()), 1.0)
+    e.update(v, g @ wanted + g_noise @ noise, rate)
+    _subtract(u, e.asked, g.mT @ e.h, rate)
+    _subtract(u, pool, g_noise.flatten(0, 1).T @ e.h.flatten(0, 1), rate)
+    return float(loss) / max(float(count.sum()), 1.0)
 
 
 @torch.no_grad()
 def hierarchical_softmax_step(model: SkipGram | CBOW, blocks: Blocks, rate: float) -> float:
-    """One step of stochastic gradient descent on the sum of Eq. 3 over all examples of the blocks.
+    """One step of stochastic gradient descent on the sum of 2013b's Eq. 3 over all examples of the blocks.
 
     Returns the loss per example, in nats, before the step.
     """
     v, u = model.v, model.v_prime
-    if isinstance(model, SkipGram):
-        given, asked = blocks.centres, blocks.around
-        h = v[given]
-        weights = blocks.windows.to(v.dtype)
-        total = weights.sum()
-        weights = weights[..., None]
-    else:
-        combine, examples = _combine(model, blocks)
-        given, asked = blocks.around, blocks.centres
-        h = combine @ v[given]
-        total = examples.sum()
-        weights = examples[..., None]
-    nodes, signs = model.nodes[asked], model.signs[asked].to(v.dtype)
-    inner = u[nodes]
-    if isinstance(model, SkipGram):
-        flat = inner.flatten(1, 2)  # every centre meets every step of every path around
-        scores = (h @ flat.mT).unflatten(-1, nodes.shape[1:])
-        signs = signs[:, None]
-    else:
-        flat = inner
-        scores = torch.einsum("blsd,bld->bls", inner, h)
-    signed = scores.mul_(signs)
-    weights = weights * signs
-    loss = -(torch.nn.functional.logsigmoid(signed) * weights * signs).sum()
+    e = examples_of(model, blocks)
+    nodes, signs = model.nodes[e.asked], model.signs[e.asked].to(v.dtype)
+    inner = u[nodes].flatten(1, 2)
+    signs = signs.flatten(1)[:, None]
+    weights = e.weights.repeat_interleave(nodes.shape[-1], -1) * signs
+    signed = (e.h @ inner.mT).mul_(signs)
+    loss = -(F.logsigmoid(signed) * weights * signs).sum()
     g = (signed.sigmoid_() - 1).mul_(weights)
-    if isinstance(model, SkipGram):
-        g = g.flatten(2)
-        to_h, to_inner = g @ flat, g.mT @ h
-        to_v = to_h
-    else:
-        to_h, to_inner = torch.einsum("bls,blsd->bld", g, inner), g[..., None] * h[:, :, None]
-        to_v = combine.mT @ to_h
-    _add(v, given, to_v, -rate)
-    _add(u, nodes, to_inner, -rate)
-    return float(loss) / max(float(total), 1.0)
+    e.update(v, g @ inner, rate)
+    _subtract(u, nodes, g.mT @ e.h, rate)
+    return float(loss) / max(float(e.weights.sum()), 1.0)
 
 
-def _combine(model: CBOW, blocks: Blocks) -> tuple[Float[Tensor, "blocks block wide"], Float[Tensor, "blocks block"]]:
-    """The matrix that makes hidden layers of the words around; and 1 for each centre whose window has words."""
-    windows = blocks.windows.to(model.v.dtype)
-    inside = windows.sum(-1)
-    examples = (inside > 0).to(model.v.dtype)
-    return (windows / inside.clamp(min=1)[..., None] if model.combine == "mean" else windows), examples
-
-
-def _add(table: Tensor, rows: Int[Tensor, ...], gradient: Float[Tensor, "... d"], scale: float) -> None:
-    table.data.index_add_(0, rows.flatten(), gradient.reshape(-1, table.shape[1]), alpha=scale)
+def _subtract(table: Tensor, rows: Int[Tensor, ...], gradient: Float[Tensor, "... d"], rate: float) -> None:
+    table.index_add_(0, rows.flatten(), gradient.reshape(-1, table.shape[1]), alpha=-rate)
 
 
 def train(
     model: SkipGram | CBOW, text: Text, c: int, epochs: int = 1, rate: float = 0.025,
     k: int = 5, noise: Float[np.ndarray, " words"] | None = None, keep: Float[np.ndarray, " words"] | None = None,
-    block: int = 32, words: int = 256, pool: int = 64, seed: int = 0,
+    block: int = 16, words: int = 128, pool: int = 64, seed: int = 0,
 ) -> Iterator[tuple[int, float]]:  # fmt: skip
     """Trains in place, while it is iterated over: by hierarchical softmax where the model has a tree, else by negative
     sampling, which needs `noise`. The rate falls linearly (2013a, Section 4.2: from 0.025).
 
     c: the largest window; R is drawn anew in each epoch, as is what `keep` leaves out
     epochs: 3 in 2013a's Tables 2 to 4, then 1
-    words: running words per step
-    block: see above; pool: noise words per step
+    words: running words per step, in blocks of `block`. With rate · words above 6 or so a step overshoots
+    pool: noise words per step, at least k; more of them make a step less noisy
 
     Yields after each step how many running words it took, and its loss per example. Raises ValueError for numbers out
-    of range, and for a `noise` that is there with a tree or missing without one.
+    of range, for a `noise` that is there with a tree or missing without one, and for a loss that runs away.
     """
-    for name, value in (("c", c), ("epochs", epochs), ("k", k), ("block", block), ("words", words), ("pool", pool)):
+    for name, value in (("c", c), ("epochs", epochs), ("k", k), ("block", block), ("words", words)):
         whole(name, value)
+    whole("pool", pool, k)
     number("rate", rate)
     if (noise is None) != model.hierarchical:
         raise ValueError("noise must be a distribution without a tree, and None with one")
+    if model.words <= int(text.ids.max(initial=-1)) or (noise is not None and len(noise) != model.words):
+        raise ValueError(f"text and noise must be of the model's {model.words} words")
     rng = np.random.default_rng(seed)
     per_step = max(1, words // block)
+    most = RUNAWAY * (math.log(2) * (k + 1) if noise is not None else math.log2(model.words))
     for epoch in range(epochs):
         blocked = Blocked(text if keep is None else subsample(text, keep, rng), c, block, rng)
         steps = -(-len(blocked) // per_step)
@@ -204,4 +194,6 @@ def train(
                 loss = hierarchical_softmax_step(model, blocks, now)
             else:
                 loss = negative_sampling_step(model, blocks, pools[step], k, now)
+            if not loss < most:
+                raise ValueError(f"rate must be smaller, or words fewer: {rate} × {words} made a loss of {loss:.3g}")
             yield blocks.centres.numel(), loss
