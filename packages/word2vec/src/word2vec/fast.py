@@ -7,6 +7,9 @@ pair by pair each of some forty would be gathered. Two things differ from the au
 - The noise words are shared: a step draws `pool` of them, and each weighs k / pool for every example. That is Eq. 4's
   expectation over P_n, estimated by `pool` draws instead of k.
 - All gradients of a step are taken at its beginning and added up.
+
+Where v_I is a sum of G vectors of subwords, each of them takes 1/G of v_I's step, which fastText's program does in
+effect: with all of it, v_I would move by G times the rate.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from torch import Tensor
 
 from word2vec.checks import number, whole
 from word2vec.models import CBOW, SkipGram
+from word2vec.subwords import SubwordSkipGram
 from word2vec.windows import Text, negatives, reaches, subsample
 
 RUNAWAY = 10.0  # times what the loss of a new model is at most
@@ -80,25 +84,30 @@ class Examples:
 
     h: hidden layers: of a skip-gram the words' vectors, of CBOW the windows' means or sums
     given: ids of the words whose vectors make h
-    combine: h = combine · v[given]; None where it is v[given] itself
+    back: a step for h times its transpose is the step for v[given]; None where h is v[given] itself
     asked: ids of the words to be predicted
     weights: 1 where a word asked for is one that this h predicts, else 0
     """
 
     h: Float[Tensor, "blocks block d"]
     given: Int[Tensor, "blocks given"]
-    combine: Float[Tensor, "blocks block given"] | None
+    back: Float[Tensor, "blocks block given"] | None
     asked: Int[Tensor, "blocks asked"]
     weights: Float[Tensor, "blocks block asked"]
 
     def update(self, v: Tensor, to_h: Float[Tensor, "blocks block d"], rate: float) -> None:
         """One step down for the vectors that made h."""
-        _subtract(v, self.given, to_h if self.combine is None else self.combine.mT @ to_h, rate)
+        _subtract(v, self.given, to_h if self.back is None else self.back.mT @ to_h, rate)
 
 
 def examples_of(model: SkipGram | CBOW, blocks: Blocks) -> Examples:
     """A skip-gram's centres predict the words around; CBOW's windows predict their centres, where they have words."""
     windows = blocks.windows.to(model.v.dtype)
+    if isinstance(model, SubwordSkipGram):
+        used = model.used[blocks.centres].to(model.v.dtype)
+        own = torch.eye(used.shape[1], dtype=used.dtype)[..., None]
+        combine, rows = (own * used[:, None]).flatten(2), model.rows[blocks.centres].flatten(1)
+        return Examples(combine @ model.v[rows], rows, combine / combine.sum(-1, keepdim=True), blocks.around, windows)
     if isinstance(model, SkipGram):
         return Examples(model.v[blocks.centres], blocks.centres, None, blocks.around, windows)
     sizes = windows.sum(-1, keepdim=True)

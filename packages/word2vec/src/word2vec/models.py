@@ -41,6 +41,15 @@ class _Tables(nn.Module):
             self.register_buffer("signs", (signs * torch.from_numpy(tree.mask)).to(torch.int8))
         self.hierarchical = tree is not None
 
+    def inputs(self, ids: Int[Tensor, "*ids"]) -> Float[Tensor, "*ids d"]:
+        """v_I of each word."""
+        return self.v[ids]
+
+    @torch.no_grad()
+    def vectors(self) -> Float[Tensor, "words d"]:
+        """What one keeps: a vector per word."""
+        return self.inputs(torch.arange(self.words))
+
     def _known(self, name: str, ids: Tensor) -> None:
         if ids.dtype != torch.int64 or (ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.words):
             raise ValueError(f"{name} must be int64 ids from 0 to {self.words - 1}, got {ids.dtype} of {ids.shape}")
@@ -89,7 +98,7 @@ class SkipGram(_Tables):
         Raises ValueError for unknown ids, other shapes, or a model with a tree.
         """
         self._known("inputs", inputs)
-        return self._negative_sampling(self.v[inputs], outputs, noise)
+        return self._negative_sampling(self.inputs(inputs), outputs, noise)
 
     def hierarchical_softmax_loss(
         self, inputs: Int[Tensor, " pairs"], outputs: Int[Tensor, " pairs"]
@@ -99,7 +108,7 @@ class SkipGram(_Tables):
         Raises ValueError for unknown ids, other shapes, or a model without a tree.
         """
         self._known("inputs", inputs)
-        return self._hierarchical_softmax(self.v[inputs], outputs)
+        return self._hierarchical_softmax(self.inputs(inputs), outputs)
 
 
 class CBOW(_Tables):
