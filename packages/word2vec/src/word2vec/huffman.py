@@ -46,24 +46,27 @@ def huffman_tree(counts: Sequence[int]) -> HuffmanTree:
     if n.ndim != 1 or len(n) < 2 or n.dtype.kind not in "iu" or (n < 1).any():
         raise ValueError(f"counts must be two or more whole numbers of at least 1, got {n.dtype} of shape {n.shape}")
     words = len(n)
-    parent, second = np.zeros(2 * words - 1, dtype=np.int64), np.zeros(2 * words - 1, dtype=np.int64)
-    heap = [(int(count), i) for i, count in enumerate(n)]
-    heapq.heapify(heap)
-    for joined in range(words, 2 * words - 1):
-        (less, first), (more, other) = heapq.heappop(heap), heapq.heappop(heap)
-        parent[[first, other]] = joined
-        second[other] = 1
-        heapq.heappush(heap, (less + more, joined))
     root = 2 * words - 2
-    depth = np.zeros(2 * words - 1, dtype=np.int64)
+    up, other = [0] * (root + 1), [0] * (root + 1)  # a node's parent, and 1 for a second child
+    heap = [count * (root + 1) + i for i, count in enumerate(n.tolist())]  # ordered by count, then by id
+    heapq.heapify(heap)
+    for joined in range(words, root + 1):
+        less = heapq.heappop(heap)
+        more = heap[0]
+        first, second = less % (root + 1), more % (root + 1)
+        up[first] = up[second] = joined
+        other[second] = 1
+        heapq.heapreplace(heap, less - first + more - second + joined)
+    steps = [0] * (root + 1)
     for node in range(root - 1, -1, -1):  # a parent's id is larger than its children's
-        depth[node] = depth[parent[node]] + 1
+        steps[node] = steps[up[node]] + 1
+    parent, code, depth = (np.array(x, dtype=np.int64) for x in (up, other, steps))
     lengths = depth[:words]
     nodes, codes = (np.zeros((words, lengths.max()), dtype=np.int64) for _ in range(2))
     at = np.arange(words)
     while (climbing := np.nonzero(at != root)[0]).size:
         step = depth[at[climbing]] - 1
-        codes[climbing, step] = second[at[climbing]]
+        codes[climbing, step] = code[at[climbing]]
         at[climbing] = parent[at[climbing]]
         nodes[climbing, step] = at[climbing] - words
     return HuffmanTree(nodes, codes, lengths)

@@ -1,0 +1,173 @@
+"""gensim's training, step by step; and our JAX twin."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from papertest.claims import Run, claim
+from papertest.parity import relative_error
+
+from word2vec import models, windows
+from word2vec.huffman import HuffmanTree, huffman_tree
+from word2vec.reproduce.exact.examples import zipf
+
+RATE, C, D = 0.025, 2, 16
+
+
+def gensim_model(sentences: list[list[str]], seed: int, **options: Any) -> Any:
+    """With whole windows and one rate, before its training; v is larger than gensim's, so that gradients are."""
+    from gensim.models import Word2Vec
+
+    theirs = Word2Vec(
+        vector_size=D, window=C, min_count=1, workers=1, seed=seed, sample=0, shrink_windows=False, alpha=RATE,
+        min_alpha=RATE, **options,
+    )  # fmt: skip
+    theirs.build_vocab(sentences)
+    draw = np.random.default_rng(seed)
+    theirs.wv.vectors[:] = draw.normal(size=theirs.wv.vectors.shape, scale=0.5)
+    table(theirs)[:] = draw.normal(size=table(theirs).shape, scale=0.5)
+    return theirs
+
+
+def table(theirs: Any) -> Any:
+    """v′."""
+    return theirs.syn1 if theirs.hs else theirs.syn1neg
+
+
+def its_tree(theirs: Any) -> HuffmanTree:
+    """gensim's own: of equal counts it may join others first."""
+    codes, nodes = ([theirs.wv.get_vecattr(w, key) for w in theirs.wv.index_to_key] for key in ("code", "point"))
+    most = max(map(len, codes))
+    full = [np.array([np.pad(row.astype(np.int64), (0, most - len(row))) for row in rows]) for rows in (nodes, codes)]
+    return HuffmanTree(full[0], full[1], np.array([len(row) for row in codes]))
+
+
+def its_noise(theirs: Any) -> Iterator[int]:
+    """The words that gensim is going to draw: its generator is a linear congruential one, started by NumPy's."""
+    start = np.random.RandomState()
+    start.set_state(theirs.random.get_state())
+    state = 2**24 * int(start.randint(0, 2**24)) + int(start.randint(0, 2**24))
+    while True:
+        yield bisect_left(theirs.cum_table, (state >> 16) % int(theirs.cum_table[-1]))
+        state = (state * 25214903917 + 11) & (2**48 - 1)
+
+
+class Pair:
+    """gensim's model and ours with the same vectors, before and after training on the same sentences."""
+
+    def __init__(self, kind: type[models.SkipGram] | type[models.CBOW], seed: int, **options: Any) -> None:
+        self.sentences = sentences_of(seed)
+        self.theirs = gensim_model(self.sentences, seed, sg=int(kind is models.SkipGram), **options)
+        tree = its_tree(self.theirs) if self.theirs.hs else None
+        self.ours: Any = kind(len(self.theirs.wv), D, tree)
+        with torch.no_grad():
+            self.ours.v.copy_(torch.from_numpy(self.theirs.wv.vectors))
+            self.ours.v_prime.copy_(torch.from_numpy(table(self.theirs)))
+        self.before = [p.detach().clone() for p in (self.ours.v, self.ours.v_prime)]
+        ids = [[self.theirs.wv.key_to_index[word] for word in sentence] for sentence in self.sentences]
+        self.text = windows.Text(np.concatenate(ids), np.repeat(np.arange(len(ids)), [len(row) for row in ids]))
+
+    def descend(self, loss: Tensor, times: int = 1) -> None:
+        """One step of ours; v's is so many times the gradient."""
+        gradients = torch.autograd.grad(loss.sum(), (self.ours.v, self.ours.v_prime))
+        with torch.no_grad():
+            self.ours.v -= RATE * times * gradients[0]
+            self.ours.v_prime -= RATE * gradients[1]
+
+    def difference(self) -> float:
+        """Of both tables from gensim's, which is trained here, over the largest change."""
+        self.theirs.train(self.sentences, total_examples=len(self.sentences), epochs=1)
+        after = (self.theirs.wv.vectors, table(self.theirs))
+        return max(
+            ((mine - torch.from_numpy(other)).abs().max() / (mine - old).abs().max()).item()
+            for mine, other, old in zip((self.ours.v, self.ours.v_prime), after, self.before, strict=True)
+        )
+
+
+def sentences_of(seed: int, tokens: int = 200) -> list[list[str]]:
+    """Of 10 words, from a vocabulary of 30."""
+    drawn = np.random.default_rng(seed).integers(0, 30, tokens)
+    return [[f"w{i}" for i in drawn[start : start + 10]] for start in range(0, tokens, 10)]
+
+
+@claim("gensim-skip-gram")
+def gensim_skip_gram(run: Run) -> dict[str, float]:
+    """gensim predicts each word from each neighbour: the same pairs, the other way round and in its order."""
+    found: dict[str, float] = {}
+    for part, options in (("hierarchical", {"hs": 1, "negative": 0}), ("negative", {"hs": 0, "negative": 5})):
+        pair = Pair(models.SkipGram, run.seed, **options)
+        noise = its_noise(pair.theirs) if part == "negative" else None
+        centres, neighbours = windows.pairs(pair.text, C, np.random.default_rng(0), dynamic=False)
+        for centre, neighbour in zip(centres.tolist(), neighbours.tolist(), strict=True):
+            inputs, outputs = torch.tensor([neighbour]), torch.tensor([centre])
+            if noise is None:
+                pair.descend(pair.ours.hierarchical_softmax_loss(inputs, outputs))
+            else:  # gensim passes over a noise word that is the word itself
+                drawn = [word for word in islice(noise, 5) if word != centre]
+                pair.descend(pair.ours.negative_sampling_loss(inputs, outputs, torch.tensor([drawn], dtype=torch.long)))
+        found[part] = pair.difference()
+    return found
+
+
+@claim("gensim-cbow")
+def gensim_cbow(run: Run) -> dict[str, float]:
+    """Window by window, in gensim's order."""
+    found: dict[str, float] = {}
+    for part in ("multiplied", "gradient"):
+        pair = Pair(models.CBOW, run.seed, hs=1, negative=0, cbow_mean=1)
+        around, mask = windows.contexts(pair.text, C, np.random.default_rng(0), dynamic=False)
+        for ids, inside, centre in zip(around, mask, pair.text.ids, strict=True):
+            loss = pair.ours.hierarchical_softmax_loss(
+                torch.from_numpy(ids)[None], torch.from_numpy(inside)[None], torch.tensor([int(centre)])
+            )
+            pair.descend(loss, int(inside.sum()) if part == "multiplied" else 1)
+        found[part] = pair.difference()
+    return found
+
+
+@claim("word2vec-jax-twin")
+def jax_twin(run: Run) -> dict[str, float]:
+    """Both losses and their gradients by autograd on either side, and Eq. 4's gradient as the twin writes it out."""
+    import jax
+    import jax.numpy as jnp
+
+    from word2vec import jax as twin
+
+    words, d, pairs, k = 100, 32, 512, 5
+    draw = np.random.default_rng(run.seed)
+    inputs, outputs = (draw.integers(0, words, pairs) for _ in range(2))
+    noise = draw.integers(0, words, (pairs, k))
+    tree = huffman_tree(zipf(words, 1000).tolist())
+    found = {"losses": 0.0, "gradients": 0.0, "written": 0.0}
+    for paths in (None, tree):
+        model = models.SkipGram(words, d, paths)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(torch.from_numpy(draw.normal(size=parameter.shape, scale=0.3)))
+        v, u = (jnp.asarray(p.detach().numpy()) for p in (model.v, model.v_prime))
+        ids = [torch.from_numpy(x) for x in (inputs, outputs, noise)]
+        if paths is None:
+            ours = model.negative_sampling_loss(*ids)
+            theirs: Any = lambda v, u: twin.negative_sampling_loss(v, u, inputs, outputs, noise)
+        else:
+            ours = model.hierarchical_softmax_loss(*ids[:2])
+            theirs = lambda v, u: twin.hierarchical_softmax_loss(v, u, tree, inputs, outputs)
+        true = torch.autograd.grad(ours.sum(), (model.v, model.v_prime))
+        found["losses"] = max(found["losses"], far(theirs(v, u), ours.detach()))
+        by_jax = jax.grad(lambda v, u, f=theirs: f(v, u).sum(), argnums=(0, 1))(v, u)
+        found["gradients"] = max(found["gradients"], *(far(a, b) for a, b in zip(by_jax, true, strict=True)))
+        if paths is None:
+            written = twin.negative_sampling_gradient(v, u, inputs, outputs, noise)
+            found["written"] = max(far(a, b) for a, b in zip(written, true, strict=True))
+    return found
+
+
+def far(theirs: Any, ours: Tensor) -> float:
+    return relative_error(torch.from_numpy(np.array(theirs)), ours)
