@@ -37,8 +37,8 @@ def gensim_model(sentences: list[list[str]], seed: int, **options: Any) -> Any:
 
 
 def table(theirs: Any) -> Any:
-    """v′."""
-    return theirs.syn1 if theirs.hs else theirs.syn1neg
+    """v′; of a tree's inner nodes gensim has one row too many."""
+    return theirs.syn1[:-1] if theirs.hs else theirs.syn1neg
 
 
 def its_tree(theirs: Any) -> HuffmanTree:
@@ -142,29 +142,30 @@ def jax_twin(run: Run) -> dict[str, float]:
 
     words, d, pairs, k = 100, 32, 512, 5
     draw = np.random.default_rng(run.seed)
-    inputs, outputs = (draw.integers(0, words, pairs) for _ in range(2))
-    noise = draw.integers(0, words, (pairs, k))
+    ids = [draw.integers(0, words, shape) for shape in (pairs, pairs, (pairs, k))]
+    there, here = [jnp.asarray(x) for x in ids], [torch.from_numpy(x) for x in ids]
     tree = huffman_tree(zipf(words, 1000).tolist())
+
+    def negative(v: Any, u: Any) -> Any:
+        return twin.negative_sampling_loss(v, u, *there)
+
+    def hierarchical(v: Any, u: Any) -> Any:
+        return twin.hierarchical_softmax_loss(v, u, tree, *there[:2])
+
     found = {"losses": 0.0, "gradients": 0.0, "written": 0.0}
-    for paths in (None, tree):
+    for paths, theirs in ((None, negative), (tree, hierarchical)):
         model = models.SkipGram(words, d, paths)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.copy_(torch.from_numpy(draw.normal(size=parameter.shape, scale=0.3)))
         v, u = (jnp.asarray(p.detach().numpy()) for p in (model.v, model.v_prime))
-        ids = [torch.from_numpy(x) for x in (inputs, outputs, noise)]
-        if paths is None:
-            ours = model.negative_sampling_loss(*ids)
-            theirs: Any = lambda v, u: twin.negative_sampling_loss(v, u, inputs, outputs, noise)
-        else:
-            ours = model.hierarchical_softmax_loss(*ids[:2])
-            theirs = lambda v, u: twin.hierarchical_softmax_loss(v, u, tree, inputs, outputs)
+        ours = model.hierarchical_softmax_loss(*here[:2]) if paths else model.negative_sampling_loss(*here)
         true = torch.autograd.grad(ours.sum(), (model.v, model.v_prime))
         found["losses"] = max(found["losses"], far(theirs(v, u), ours.detach()))
         by_jax = jax.grad(lambda v, u, f=theirs: f(v, u).sum(), argnums=(0, 1))(v, u)
         found["gradients"] = max(found["gradients"], *(far(a, b) for a, b in zip(by_jax, true, strict=True)))
         if paths is None:
-            written = twin.negative_sampling_gradient(v, u, inputs, outputs, noise)
+            written = twin.negative_sampling_gradient(v, u, *there)
             found["written"] = max(far(a, b) for a, b in zip(written, true, strict=True))
     return found
 
