@@ -54,7 +54,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The names above on first use: `reproduce --list` and `--help` need not wait for torch, nor all of it for SciPy."""
+    """The names above on first use: `reproduce --list` need not wait for torch, nor the models for SciPy."""
     for home, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"{__name__}.{home}"), name)

@@ -6,7 +6,7 @@ SciPy's sparse matrices hold them: the extra `reproduce`, or scipy alone.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -70,7 +70,7 @@ def ppmi(counts: Matrix, k: float = 1, power: float = 1.0) -> Matrix:
 
 
 def svd_vectors(matrix: Matrix, d: int, power: float = 0.5, seed: int = 0) -> Float[np.ndarray, "words d"]:
-    """U_d · Σ_d^power (Section 4.2): power 1/2 splits the singular values evenly, as the paper found best; columns fall.
+    """U_d · Σ_d^power (Section 4.2): power 1/2 is the paper's symmetric form. The largest singular value comes first.
 
     Raises ValueError for a d that is not below the matrix's size.
     """
@@ -80,6 +80,6 @@ def svd_vectors(matrix: Matrix, d: int, power: float = 0.5, seed: int = 0) -> Fl
     if d >= min(matrix.shape):
         raise ValueError(f"d must be below the size of the matrix, {min(matrix.shape)}, got {d}")
     start = np.random.default_rng(seed).standard_normal(min(matrix.shape))
-    U, S, _ = svds(matrix, k=d, v0=start)
+    U, S, _ = cast("tuple[np.ndarray, ...]", svds(matrix, k=d, v0=start))
     order = np.argsort(-S)
     return U[:, order] * S[order] ** power

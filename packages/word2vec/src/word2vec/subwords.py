@@ -12,14 +12,14 @@ from word2vec.vocabulary import Vocabulary
 
 
 def n_grams(word: str, shortest: int = 3, longest: int = 6) -> tuple[str, ...]:
-    """The n-grams of <word>, which are letters of Unicode and not bytes (Section 3.2). The word itself is a further one,
-    with a vector of its own, which is not in this list.
+    """The n-grams of <word>, of letters and not of bytes (Section 3.2). The word itself is a further one, with a vector
+    of its own, and is not in this list.
 
     Raises ValueError for an empty word, or lengths that are out of order.
     """
     whole("shortest", shortest)
     whole("longest", longest, shortest)
-    if not isinstance(word, str) or not word:
+    if type(word) is not str or not word:
         raise ValueError(f"word must be a str of at least one letter, got {word!r}")
     marked = f"<{word}>"
     return tuple(
@@ -31,7 +31,7 @@ def n_grams(word: str, shortest: int = 3, longest: int = 6) -> tuple[str, ...]:
 
 
 def fnv1a(text: str) -> int:
-    """The 32-bit FNV-1a hash of the text's UTF-8. Bytes from 128 on have their sign extended, as in fastText's program."""
+    """The 32-bit FNV-1a hash of the text's UTF-8. Bytes from 128 on have their sign extended, as fastText has it."""
     h = 2166136261
     for byte in text.encode():
         h = (h ^ (byte if byte < 128 else byte | 0xFFFFFF00)) * 16777619 & 0xFFFFFFFF
