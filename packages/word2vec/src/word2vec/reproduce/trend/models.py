@@ -27,7 +27,7 @@ def compared(run: Run, above: str, below: str) -> tuple[dict[str, float], dict[s
 
 @claim("vectors-learn")
 def vectors_learn(run: Run) -> Measured:
-    """The control: WordSim-353 by skip-gram, its lead over vectors that nothing was learnt into, and both accuracies."""
+    """The control: WordSim-353 by skip-gram, its lead over vectors that nothing was learnt into, both accuracies."""
     found = run.shared(trained, "skip-gram")
     value = {"wordsim": found["wordsim"], "lead": found["wordsim"] - found["random"]["wordsim"]}
     return Measured(value | {kind: found[kind] for kind in KINDS}, found)
