@@ -127,7 +127,7 @@ def test_training_learns_which_words_stand_together(kind, hierarchical):
     given_text = type(text())(ids.flatten(), np.repeat(np.arange(len(ids)), 10))
     made = kind(WORDS, D, tree() if hierarchical else None)
     noise = None if hierarchical else noise_distribution([1] * WORDS)
-    losses = [loss for _, loss in train(made, given_text, 3, epochs=20, rate=0.1, noise=noise, words=64)]
+    losses = [loss for _, loss in train(made, given_text, 3, epochs=15, noise=noise, block=8, words=16)]
     assert np.mean(losses[-20:]) < np.mean(losses[:20]) - 0.2
     vectors = made.vectors() / made.vectors().norm(dim=1, keepdim=True)
     cosines = vectors @ vectors.T
@@ -138,9 +138,8 @@ def test_training_is_repeatable_and_takes_every_word():
     tables = []
     for _ in range(2):
         made = SkipGram(WORDS, D, seed=3)
-        taken = [
-            n for n, _ in train(made, text(tokens=100), 3, noise=noise_distribution([1] * WORDS), seed=5, block=10)
-        ]
+        noise = noise_distribution([1] * WORDS)
+        taken = [n for n, _ in train(made, text(tokens=100), 3, noise=noise, seed=5, block=10)]
         assert sum(taken) == 100
         tables.append(made.vectors())
     assert torch.equal(*tables)
@@ -159,7 +158,7 @@ def test_a_loss_that_runs_away_is_refused():
         (lambda: SkipGram(5, 4, tree()), "tree must have as many words as the model, 5, got 12"),
         (lambda: CBOW(4, 4, combine="max"), "combine must be 'mean' or 'sum', got 'max'"),
         (lambda: list(train(model(), text(), 3)), "noise must be a distribution without a tree"),
-        (lambda: list(train(model(), text(), 0, noise=np.ones(12) / 12)), "c must be a whole number of at least 1, got 0"),
+        (lambda: list(train(model(), text(), 0, noise=np.ones(12) / 12)), "c must be a whole number of at least 1"),
         (lambda: list(train(model(), text(), 3, noise=np.ones(12) / 12, pool=2)), "pool must be a whole number of at"),
         (lambda: list(train(model(), text(), 3, rate=float("nan"), noise=np.ones(12) / 12)), "rate must be a finite"),
         (lambda: list(train(model(), text(), 3, noise=np.ones(3) / 3)), "text and noise must be of the model's 12"),
@@ -169,7 +168,7 @@ def test_a_loss_that_runs_away_is_refused():
          "inputs must be int64 ids from 0 to 11"),
         (lambda: model().negative_sampling_loss(torch.tensor([0]), torch.tensor([0, 1]), torch.tensor([[0]])),
          "outputs and noise must have one row per input, 1"),
-        (lambda: model(CBOW).hidden(torch.tensor([[0]]), torch.tensor([[1]])), "mask must be bool of the contexts' shape"),
+        (lambda: model(CBOW).hidden(torch.tensor([[0]]), torch.tensor([[1]])), "mask must be bool of the contexts'"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named(call, message):

@@ -116,7 +116,7 @@ def test_analogies_and_spearman_are_gensims(seed, tmp_path):
     _, sections = theirs.evaluate_word_analogies(str(tmp_path / "questions"), case_insensitive=False)
     ours = analogies(vectors, words, read_questions(lines))
     assert ours["family"].correct == len(sections[0]["correct"]) > 0
-    judged = [(f"w{rng.integers(30)}", f"w{rng.integers(30)}", float(rng.random())) for _ in range(40)]
+    judged = [(f"w{a}", f"w{b}", float(rng.random())) for a, b in (rng.permutation(30)[:2] for _ in range(40))]
     (tmp_path / "pairs").write_text("\n".join(f"{a}\t{b}\t{x}" for a, b, x in judged))
     _, (rho, _), _ = theirs.evaluate_word_pairs(str(tmp_path / "pairs"), case_insensitive=False)
     assert spearman(vectors, words, judged).rho == pytest.approx(rho, abs=1e-6)
