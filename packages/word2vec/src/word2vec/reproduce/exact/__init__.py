@@ -1,0 +1,1 @@
+"""What is computed on our implementation in seconds: counts, identities, closed forms, parity."""
