@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from papertest.claims import figure
 
 from dpo.reproduce.trend.hull import at
+from dpo.reproduce.trend.smollm2 import BETA
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,4 +126,28 @@ def over_optimisation(results: dict[str, Any]) -> Figure:
         axis.legend()
     axes[1].set_xscale("log", base=2)
     axes[1].set_xlabel("N")
+    return drawing
+
+
+@figure("smollm2", "smollm2-margin")
+def smollm2(results: dict[str, Any]) -> Figure:
+    """Held-out real pairs after training: both answers' change of likelihood, and the margin against their lengths."""
+    from papertest.figures import COLOURS, panels
+
+    drawing, (change, length) = panels(2, height=4.2, width=5.0)
+    samples = [sample["details"] for sample in results["smollm2-margin"].samples]
+    pairs = [pair for sample in samples for pair in sample["after"]]
+    chosen, rejected = ([pair[name] / BETA for pair in pairs] for name in ("chosen_reward", "rejected_reward"))
+    low, high = min(chosen + rejected), max(chosen + rejected)
+    change.plot([low, high], [low, high], ":", color=COLOURS["standard"], label="no margin")
+    change.plot(rejected, chosen, "o", alpha=0.5, color=COLOURS["ours"])
+    change.axhline(0, color="black", linewidth=0.8)
+    change.axvline(0, color="black", linewidth=0.8)
+    change.set(title="Change of log π", xlabel="rejected answer, nats", ylabel="chosen answer, nats")
+    change.legend(loc="upper left")
+    margins = [pair["margin"] / BETA for pair in pairs]
+    length.plot([n for sample in samples for n in sample["shorter"]], margins, "o", alpha=0.5, color=COLOURS["ours"])
+    length.axhline(0, color="black", linewidth=0.8)
+    length.axvline(0, color="black", linewidth=0.8)
+    length.set(title="Margin and length", xlabel="tokens by which the rejected answer is longer", ylabel="margin, nats")
     return drawing

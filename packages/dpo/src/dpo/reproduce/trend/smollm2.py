@@ -79,4 +79,4 @@ def smollm2_margin(run: Run) -> Measured:
     found = run.shared(trained)
     value = {name: fmean(pair[key] for pair in found["after"]) / BETA
              for name, key in (("margin", "margin"), ("chosen", "chosen_reward"))}  # fmt: skip
-    return Measured(value, {"after": found["after"], "curve": found["curve"]})
+    return Measured(value, {"after": found["after"], "curve": found["curve"], "shorter": found["shorter"]})
