@@ -213,25 +213,24 @@ def scaling(results: dict[str, Any]) -> Figure:
     return drawing
 
 
-@figure("smollm2", "smollm2-scaled", "smollm2-at-4")
+@figure("smollm2", "smollm2-scaled")
 def smollm2(results: dict[str, Any]) -> Figure:
-    """The real SmolLM2 beyond its context: perplexity along the text over that of the same tokens within."""
+    """The real SmolLM2 at twice its context: perplexity along the text over that within; then those that keep it."""
     from papertest.figures import band, panels
 
     drawing, axes = panels(2, height=3.9, width=5.2)
-    for axis, claim, times in zip(axes, ("smollm2-scaled", "smollm2-at-4"), (2, 4), strict=True):
-        runs = [sample["details"]["curves"] for sample in results[claim].samples]
-        points = len(runs[0]["within"])
-        ends = [8.192 * (times - 1 + (i + 1) / points) for i in range(points)]
+    runs = [sample["details"]["curves"] for sample in results["smollm2-scaled"].samples]
+    points = len(runs[0]["within"])
+    ends = [8.192 * (1 + (i + 1) / points) for i in range(points)]
+    for axis, title, left_out in zip(axes, ("All", "Those that keep it"), ((), ("default", "linear")), strict=True):
         for name in runs[0]:
-            if name != "within":
+            if name not in ("within", *left_out):
                 label, role, line = SCALINGS[name]
                 rows = [[math.exp(a - b) for a, b in zip(run[name], run["within"], strict=True)] for run in runs]
                 band(axis, ends, rows, role, label)
                 axis.lines[-1].set_linestyle(line)
-        axis.set(title=f"{times} times the context", xlabel="tokens read, in thousands", yscale="log",
-                 ylabel="perplexity over that within")  # fmt: skip
-        _ticks(axis, (0.9, 1, 1.1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000))
+        axis.set(title=title, xlabel="tokens read, in thousands", yscale="log", ylabel="perplexity over that within")
+        _ticks(axis, (0.95, 1, 1.05, 1.1, 1.15, 1.2, 1.3) if left_out else (1, 1.5, 2, 3, 5, 10, 20))
     drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     return drawing
 
