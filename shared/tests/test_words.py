@@ -13,7 +13,8 @@ from papertest import accept, records, words
 PAPERS = sorted((Path(__file__).parents[2] / "papers").glob("*.toml"))
 CODE = r"[A-Za-z0-9./-]*[_/][A-Za-z0-9_./-]*"  # names of functions and files
 NAMES = {"eps", "ls", "PI", "YaRN", "Llama", "DeepSeek", "LLM", "exllama", "bloc", "NTK", "aware", "Rotary",
-         "PPO", "GAE", "InstructGPT", "Schulman", "Stiennon", "Ouyang", "arXiv"}  # fmt: skip
+         "PPO", "GAE", "InstructGPT", "Schulman", "Stiennon", "Ouyang", "arXiv", "Mikolov", "Levy", "Goldberg",
+         "Bojanowski"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
