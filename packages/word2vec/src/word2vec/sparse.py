@@ -1,6 +1,6 @@
 """The same counts without a network: PMI, its positive part, its shift by log k, and its SVD (Levy and Goldberg 2014).
 
-SciPy's sparse matrices hold them: the extra `reproduce`, or scipy alone.
+SciPy's sparse matrices hold them.
 """
 
 from __future__ import annotations

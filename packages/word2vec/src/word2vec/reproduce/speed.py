@@ -24,7 +24,7 @@ from word2vec.vocabulary import Vocabulary, keep_probability, noise_distribution
 from word2vec.windows import Text, contexts, negatives, pairs
 
 D, K = 100, 5
-WORDS, FEW = 40_000, 2_000  # running words of a side: in blocks, and pair by pair
+WORDS, FEW = 40_000, 8_000  # running words of a side: in blocks, and pair by pair
 VOCABULARY = 5_000  # pair by pair: autograd's gradient is a whole table, whose size should not be what is timed
 SKIP_GRAM, CBOW_WINDOW = 10, 4  # 2013a, Sections 3.1 and 3.2
 T = 1e-5  # 2013b, Section 2.3
