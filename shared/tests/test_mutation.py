@@ -12,7 +12,7 @@ import torch
 
 from papertest import bench
 from papertest.claims import Measured, Timed
-from papertest.mutation import Clock, Mutations, put
+from papertest.mutation import Clock, Mutations, elements, operators, put
 
 HEAD = """
 [paper]
@@ -277,6 +277,14 @@ def test_the_clock_moves_when_time_is_spent() -> None:
     assert clock.seconds(lambda: clock.spend(2.5)) == 2.5
     assert clock.seconds(lambda: None, "cpu") == 0.0
     assert clock.now == 2.5
+
+
+def test_operators_and_what_they_give_are_counted() -> None:
+    x = torch.ones(3, 4)
+    assert operators(lambda: x.add(1).sum()) == 2
+    assert elements(lambda: x.add(1).sum(), "cpu") == 12 + 1
+    assert elements(lambda: x.max(1)) == 3 + 3  # values and indices
+    assert operators(lambda: None) == elements(lambda: None) == 0
 
 
 def test_a_file_outside_of_packages_is_an_error(tmp_path: Path) -> None:

@@ -11,11 +11,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from papertest import bench as benchmarks
 from papertest.counting import flops
-from papertest.mutation import Mutations, put
+from papertest.mutation import Mutations, operators, put
 
 from moe.reproduce import data, models, speed, stability, training
 from moe.reproduce.models import ARMS, D_FF
@@ -80,23 +79,6 @@ def begun(run, scale, precision, attempt):
 
 def share(run, function, args):
     return {training.trained: made_up, stability.started: begun}[function](run, *args)
-
-
-class Operators(TorchDispatchMode):
-    """How many operators are computed."""
-
-    count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += 1
-        return function(*args, **(kwargs or {}))
-
-
-def operators(function, device):
-    """A clock of a processor that does nothing but wait for the next operator."""
-    with Operators() as mode:
-        function()
-    return mode.count
 
 
 def operations(function, device):

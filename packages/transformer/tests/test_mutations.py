@@ -12,13 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from papertest import bench
 from papertest.claims import Measured
 from papertest.counting import flops
-from papertest.mutation import Clock, Mutations, put
+from papertest.mutation import Clock, Mutations, elements, put
 
 from transformer import model
 from transformer.config import TransformerConfig
@@ -65,25 +63,6 @@ def trained(run, name, count=training.STEPS):
 def a_corpus(language):
     pairs = [Pair(f"close the file {i}", f"Datei {i} schließen", "made up") for i in range(100)]
     return Corpus(pairs, pairs[:5], pairs[:5], language), Vocabulary.train([p.target for p in pairs], 300)
-
-
-class Elements(TorchDispatchMode):
-    """Counts the elements of all tensors that torch's operators give back."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        self.count += sum(x.numel() for x in tree_leaves(result) if isinstance(x, torch.Tensor))
-        return result
-
-
-def elements(function, device):
-    with Elements() as counted:
-        function()
-    return counted.count
 
 
 def operations(function, device):

@@ -11,12 +11,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from gensim.models import Word2Vec
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from papertest import bench as benchmarks
 from papertest.claims import Run
 from papertest.measure import Silent
-from papertest.mutation import Mutations, put
+from papertest.mutation import Mutations, elements, operators, put
 
 from word2vec.reproduce import data, speed
 from word2vec.reproduce.training import ARMS, WINDOW
@@ -67,42 +66,6 @@ def share(run, function, args):
     return {"trained": made_up, "factorised": factorised}[function.__name__](run, *args)
 
 
-class Counter(TorchDispatchMode):
-    """Numbers that the operations called give."""
-
-    count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for found in result if isinstance(result, list | tuple) else (result,):
-            self.count += found.numel() if hasattr(found, "numel") else 0
-        return result
-
-
-def numbers(function, device):
-    """A clock of a machine whose time is the numbers that come out of its operations."""
-    with Counter() as mode:
-        function()
-    return mode.count
-
-
-class Calls(TorchDispatchMode):
-    """How many operations are called."""
-
-    count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += 1
-        return function(*args, **(kwargs or {}))
-
-
-def calls(function, device):
-    """A clock of a machine whose time is the number of its operations."""
-    with Calls() as mode:
-        function()
-    return mode.count
-
-
 def tiny():
     """A text of Zipf's words in sentences of 20."""
     rng = np.random.default_rng(0)
@@ -117,7 +80,7 @@ def nothing_is_measured(request, monkeypatch):
     words, text = tiny()
     monkeypatch.setattr(data, "vocabulary", lambda: words)
     monkeypatch.setattr(data, "text", lambda: text)
-    monkeypatch.setattr(benchmarks, "seconds", calls if "tree-time" in request.node.name else numbers)
+    monkeypatch.setattr(benchmarks, "seconds", operators if "tree-time" in request.node.name else elements)
     monkeypatch.setattr(speed, "T", 4e-4)
     monkeypatch.setattr(speed, "WORDS", 20_000)
     monkeypatch.setattr(speed, "FEW", 4_000)

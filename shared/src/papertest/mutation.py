@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from papertest import files
 from papertest.accept import judge
@@ -184,3 +187,32 @@ class Clock:
         start = self.now
         function()
         return self.now - start
+
+
+class _Priced(TorchDispatchMode):
+    """Adds up the price of what each of torch's operators gives."""
+
+    def __init__(self, price: Callable[[Any], int]) -> None:
+        super().__init__()
+        self.price, self.total = price, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.total += self.price(result)
+        return result
+
+
+def operators(function: Callable[[], Any], device: str = "cpu") -> int:
+    """In the place of `bench.seconds`: a machine that does nothing but wait for torch's next operator."""
+    del device
+    with _Priced(lambda result: 1) as counted:
+        function()
+    return counted.total
+
+
+def elements(function: Callable[[], Any], device: str = "cpu") -> int:
+    """In the place of `bench.seconds`: a machine whose time is the elements of all tensors that operators give."""
+    del device
+    with _Priced(lambda result: sum(x.numel() for x in tree_leaves(result) if isinstance(x, torch.Tensor))) as counted:
+        function()
+    return counted.total
