@@ -12,7 +12,9 @@ import pytest
 import torch
 from torch import nn
 
+from papertest import store
 from papertest.mutation import Mutations, put
+from papertest.package import Package
 
 from bert import heads, masking, model, pretrained, wordpiece
 from bert.reproduce.data import corpora
@@ -246,3 +248,9 @@ def test_all_characters_are_in_the_vocabulary():
 def test_weight_and_bias_are_compared_together():
     joined = parity.by_module({"a.weight": torch.ones(2, 2), "a.bias": torch.zeros(2), "b.weight": torch.ones(1)})
     assert {name: vector.tolist() for name, vector in joined.items()} == {"a": [1, 1, 1, 1, 0, 0], "b": [1]}
+
+
+def test_the_committed_verdicts_are_those_that_the_mistakes_turn():
+    package = Package.find("bert")
+    results = store.recorded(package, pytest.fail)
+    assert {claim for claim in EXACT if results[claim].verdict != "reproduced"} == NOT_REPRODUCED

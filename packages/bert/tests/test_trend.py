@@ -10,6 +10,7 @@ import pytest
 import torch
 from bert_cases import batch, run_of, shake, small
 
+from bert.masking import NspPair
 from bert.reproduce.data.corpora import verses
 from bert.reproduce.data.text import Example, Task
 from bert.reproduce.models import minilm
@@ -63,8 +64,6 @@ def test_a_quick_run_is_one_epoch_of_a_few(asked):
 def test_a_whole_quick_training_gives_what_is_kept(monkeypatch):
     """Real code from the pre-training to the scores, on made-up text and tasks; JSON can hold it."""
     pytest.importorskip("sklearn", reason="the extra reproduce is not installed")
-    from test_pretraining import NspPair
-
     made = [NspPair([10 + i % 9, 11, 12], [13, 14 + i % 5], bool(i % 2)) for i in range(400)]
     monkeypatch.setattr(pretraining, "passes", lambda seed, held_out=False: repeat(made))
     part = [Example([2, 7 + i % 2, 8 + i % 5, 3][: 3 + i % 2], [0] * (3 + i % 2), i % 2) for i in range(40)]

@@ -9,6 +9,15 @@ from torch import Tensor, nn
 
 from lora import lora_state_dict
 
+ARGUMENTS = {"x": 0, "W_0": 1, "b": 2, "A": 3, "B": 4}  # places of Eq. 3's arguments
+
+
+def values() -> list[Tensor]:
+    """x, W_0, b, A and B of a small layer, in float64."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((3, 2, 4), (6, 4), (6,), (2, 4), (6, 2))
+    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+
 
 class Block(nn.Module):
     def __init__(self) -> None:

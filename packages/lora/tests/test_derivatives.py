@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from lora_cases import Conv1D
+from lora_cases import ARGUMENTS, Conv1D, values
 from torch import nn
 from torch.autograd import forward_ad
 
@@ -15,13 +15,6 @@ from lora import LoRAConv1D, LoRAEmbedding, LoRALinear, LoRAMergedLinear
 from lora.function import Fused, lora_linear, plain
 
 IDS = torch.tensor([[0, 2, 2], [3, 3, 1]])
-ARGUMENTS = {"x": 0, "W_0": 1, "b": 2, "A": 3, "B": 4}
-
-
-def values() -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    shapes = ((3, 2, 4), (6, 4), (6,), (2, 4), (6, 2))
-    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
 
 
 def formula(x: Any, W_0: Any, b: Any, A: Any, B: Any) -> Any:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from test_derivatives import ARGUMENTS, values
+from lora_cases import ARGUMENTS, values
 
 from lora import jax as twins
 
