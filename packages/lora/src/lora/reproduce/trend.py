@@ -140,6 +140,14 @@ def ahead_of(run: Run, other: str, *shown: str) -> tuple[dict[str, float], dict[
 # ---------------------------------------------------------------- claims
 
 
+@claim("adapters-learn")
+def adapters_learn(run: Run) -> Measured:
+    """Control: LoRA's accuracy above that of the commoner label, in both languages."""
+    found = {language: kept(run, LORA, language) for language in (ENGLISH, CHINESE)}
+    value = {language.lower(): each["accuracy"] - each["majority"] for language, each in found.items()}
+    return Measured(value, {"accuracy": {language.lower(): each["accuracy"] for language, each in found.items()}})
+
+
 @claim("close-to-full")
 def close_to_full(run: Run) -> Measured:
     """Table 2: LoRA minus full fine-tuning."""
