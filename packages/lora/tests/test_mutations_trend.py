@@ -85,7 +85,7 @@ def trained(run, name, language, seed):
         layers = {n.split(".")[2] for n in weights if n.startswith("encoder")}
         at = 80.2 if len(layers) == 6 else 76.0 if layers else 77.0 if names else 73.0
     total = sum(parameter.numel() for parameter in model.parameters())
-    return model, {"accuracy": at, "trained": count, "percent": 100 * count / total}
+    return model, {"accuracy": at, "trained": count, "percent": 100 * count / total, "majority": 51.0}
 
 
 def llama():
@@ -176,8 +176,15 @@ def base_trains_too(model, *rest, **more):
     return model
 
 
+def nothing_learnt(run, name, language, seed):
+    """A classifier that says one label to everything."""
+    model, kept = trained(run, name, language, seed)
+    return model, kept | {"accuracy": kept["majority"]}
+
+
 ratio, add_lora, projections = benchmarks.Times.ratio, steps.add_lora, trend.projections
 MISTAKES = {
+    "adapters-learn": put(trend, "trained", nothing_learnt),
     "close-to-full": method(trend.LORA, r=64),
     "ahead-of-bias": method(classifiers.BIAS, chosen=lambda name: True),
     "ahead-of-last-layer": method(classifiers.LAST, chosen=lambda name: ".layer." in name),
@@ -210,6 +217,7 @@ def test_a_mistake_turns_the_verdict(claim, monkeypatch):
 
 ENGLISH_AND_CHINESE = [trend.ENGLISH, trend.CHINESE]
 TRAININGS = {  # the trainings behind each claim, but those of `together`
+    "adapters-learn": {(trend.LORA, trend.CHINESE)},
     "close-to-full": {(classifiers.FULL, language) for language in ENGLISH_AND_CHINESE} | {(trend.LORA, trend.CHINESE)},
     "ahead-of-bias": {(classifiers.BIAS, language) for language in ENGLISH_AND_CHINESE} | {(trend.LORA, trend.CHINESE)},
     "ahead-of-last-layer": {(classifiers.LAST, language) for language in ENGLISH_AND_CHINESE}
@@ -237,8 +245,16 @@ def test_a_claim_asks_for_its_own_trainings_with_its_own_seed(claim, seed, monke
     assert asked == {("train", args, seed) for args in TRAININGS[claim]} | together
 
 
-def test_no_two_seeds_share_a_training_example(monkeypatch):
+@pytest.mark.parametrize("language", ENGLISH_AND_CHINESE)
+def test_no_two_seeds_share_a_training_example_and_none_is_tested(language, monkeypatch):
     monkeypatch.setattr(classifiers, "encode", lambda texts, longest: texts)
-    parts = [classifiers.data(trend.ENGLISH, seed) for seed in range(3)]
-    assert sum(len(part.train) for part in parts) == len({text for part in parts for text in part.train})
-    assert parts[0].test == parts[1].test == parts[2].test
+    parts = [classifiers.data(language, seed) for seed in range(8)]
+    learnt = {text for part in parts for text in part.train}
+    assert sum(len(part.train) for part in parts) == len(learnt) == 8 * classifiers.LABELS
+    assert all(part.test == parts[0].test and len(part.test) == classifiers.TESTED for part in parts)
+    assert not learnt & set(parts[0].test) and not set(parts[0].dev) & set(parts[0].test)
+
+
+def test_a_seed_for_which_no_sentence_is_left_is_refused():
+    with pytest.raises(ValueError, match=r"seed must be below 10 for English sentences, got 10"):
+        classifiers.data(trend.ENGLISH, 10)

@@ -107,3 +107,4 @@ def test_what_is_kept_of_a_training(monkeypatch):
     trainable = sum(p.numel() for p in net.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model().parameters())
     assert kept["trained"] == trainable - 34 and kept["percent"] == pytest.approx(100 * trainable / total)
+    assert kept["majority"] == 50 and 0 <= kept["accuracy"] <= 100
