@@ -248,9 +248,9 @@ def test_a_claim_asks_for_its_own_trainings_with_its_own_seed(claim, seed, monke
 @pytest.mark.parametrize("language", ENGLISH_AND_CHINESE)
 def test_no_two_seeds_share_a_training_example_and_none_is_tested(language, monkeypatch):
     monkeypatch.setattr(classifiers, "encode", lambda texts, longest: texts)
-    parts = [classifiers.data(language, seed) for seed in range(8)]
+    parts = [classifiers.data(language, seed) for seed in range(10)]
     learnt = {text for part in parts for text in part.train}
-    assert sum(len(part.train) for part in parts) == len(learnt) == 8 * classifiers.LABELS
+    assert sum(len(part.train) for part in parts) == len(learnt) == 10 * classifiers.LABELS
     assert all(part.test == parts[0].test and len(part.test) == classifiers.TESTED for part in parts)
     assert not learnt & set(parts[0].test) and not set(parts[0].dev) & set(parts[0].test)
 
