@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from bert.reproduce.data.text import CLS, MASK, PAD, SEP, Example
 from bert.reproduce.training import pretraining
 from bert.reproduce.training.pretraining import LTR, as_examples, config, linear, objective, pretrain, scores
 
+A_PASS = 660  # pairs: ten batches and some
 NAMES = ["base", "no NSP", LTR, "mask alone", "random alone", "half the layers", "half the width"]
 
 
@@ -30,7 +32,8 @@ def test_what_each_experiment_changes():
     base = pretraining.BASE
     assert config("base") == config("no NSP") == config("mask alone") == config("random alone") == base
     assert config("half the layers") == replace(base, n_layers=base.n_layers // 2)
-    assert config("half the width") == replace(base, hidden_size=base.hidden_size // 2, n_heads=base.n_heads // 2)
+    half = {"hidden_size": base.hidden_size // 2, "n_heads": base.n_heads // 2, "init_std": 0.5 / 32**0.5}
+    assert config("half the width") == replace(base, **half)
     assert config(LTR) == replace(base, causal=True)
     assert base.hidden_size // base.n_heads == config("half the width").hidden_size == 32  # heads of the same size
     assert pretraining.WITHOUT_NSP == ("no NSP", LTR)
@@ -85,16 +88,17 @@ def test_the_rate_goes_up_for_a_tenth_and_then_down_to_nothing():
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Pairs of made-up text, in which each token says the next; those held out are of other tokens."""
+    """Passes over made-up text, in which each token says the next; those held out are of other tokens."""
     found = []
 
-    def pairs(seed, held_out=False):
+    def passes(seed, *, held_out=False):
         found.append((seed, held_out))
         draw, first = Random(seed), 3000 if held_out else 10
-        starts = [first + draw.randrange(20) for _ in range(960)]
-        return [NspPair([s, s + 1, s + 2, s + 3], [s + 4, s + 5, s + 6], bool(i % 3)) for i, s in enumerate(starts)]
+        while True:
+            starts = [first + draw.randrange(20) for _ in range(A_PASS)]
+            yield [NspPair([s, s + 1, s + 2, s + 3], [s + 4, s + 5, s + 6], bool(i % 3)) for i, s in enumerate(starts)]
 
-    monkeypatch.setattr(pretraining, "pairs", pairs)
+    monkeypatch.setattr(pretraining, "passes", passes)
     return found
 
 
@@ -130,8 +134,8 @@ def test_every_experiment_is_another_training_with_the_same_text(asked):
 @pytest.mark.parametrize("name", ["base", LTR])
 def test_it_learns(name, asked, monkeypatch):
     """Of the text that it reads, far better than a guess among all tokens."""
-    pairs = pretraining.pairs
-    monkeypatch.setattr(pretraining, "pairs", lambda seed, held_out=False: pairs(seed))
+    passes = pretraining.passes
+    monkeypatch.setattr(pretraining, "passes", lambda seed, held_out=False: passes(seed))
     monkeypatch.setattr(pretraining, "QUICK", 60)
     _, curve, _ = trained(name)
     assert curve[0]["loss"] > 6 and curve[-1]["loss"] < 4
@@ -167,8 +171,8 @@ def test_the_next_sentence_is_learned_or_left_out(name, asked):
     assert trained(name)[0].nsp.weight.equal(fresh) is (name in pretraining.WITHOUT_NSP)
 
 
-def test_each_pair_is_read_once_in_a_whole_run(asked, monkeypatch):
-    monkeypatch.setattr(pretraining, "QUICK", 25)
+def test_each_pair_of_a_pass_is_read_once_but_for_what_fills_no_batch(asked, monkeypatch):
+    monkeypatch.setattr(pretraining, "QUICK", 15)
     read = []
     loss = BertForPreTraining.loss
 
@@ -178,8 +182,18 @@ def test_each_pair_is_read_once_in_a_whole_run(asked, monkeypatch):
 
     monkeypatch.setattr(BertForPreTraining, "loss", watched)
     trained()
-    assert [rows for rows, _ in read] == [pretraining.BATCH] * 25
-    assert [label for _, labels in read for label in labels] == [bool(i % 3) for i in range(400)]
+    assert [rows for rows, _ in read] == [pretraining.BATCH] * 15
+    labels = [label for _, labels in read for label in labels]
+    assert labels == [bool(i % 3) for i in range(640)] + [bool(i % 3) for i in range(320)]
+
+
+def test_long_gradients_are_cut(asked, monkeypatch):
+    """Adam forgets their length but for its memory: what is cut is seen before the step."""
+    norms = []
+    clip = torch.nn.utils.clip_grad_norm_
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *args: norms.append((clip(*args), args[1])))
+    trained()
+    assert len(norms) == pretraining.QUICK and {most for _, most in norms} == {pretraining.CLIP}
 
 
 # ------------------------------------------------------------------------------------- scores
@@ -202,7 +216,7 @@ def test_scores_weigh_every_token_alike(asked):
     torch.manual_seed(0)
     model = BertForPreTraining(config("base"))
     generator, total, count = seeded(), 0.0, 0
-    examples = as_examples(pretraining.pairs(0, held_out=True)[:55])
+    examples = as_examples(next(pretraining.passes(0, held_out=True))[:55])
     model.eval()
     for part in (examples[:50], examples[50:]):
         ids, types, mask, _ = pretraining.tensors(part)
@@ -211,3 +225,12 @@ def test_scores_weigh_every_token_alike(asked):
             total += model.loss(inputs, labels, None, types, mask).item() * int((labels != -100).sum())
         count += int((labels != -100).sum())
     assert scores(model, "base", 55)["loss"] == pytest.approx(total / count, rel=1e-5)
+
+
+def test_frequencies_by_hand(asked, monkeypatch):
+    """Every asked token of the held-out text is as frequent as all others, or never seen."""
+    tokens = [[[[3000 + i for i in range(26)]] * 10]]
+    monkeypatch.setattr(pretraining, "text", lambda: SimpleNamespace(train=tokens))
+    assert pretraining.by_frequency(60) == pytest.approx(-math.log(11 / (260 + pretraining.VOCABULARY)), rel=1e-6)
+    monkeypatch.setattr(pretraining, "text", lambda: SimpleNamespace(train=[[[[7] * 1000]]]))
+    assert pretraining.by_frequency(60) == pytest.approx(-math.log(1 / (1000 + pretraining.VOCABULARY)), rel=1e-6)

@@ -114,23 +114,30 @@ def made_up(monkeypatch):
 
     whole = Text(None, [corpus(100, 0), corpus(1100, 0)], [corpus(100, 1), corpus(1100, 1)])
     monkeypatch.setattr(text, "text", lambda: whole)
-    return text.pairs.__wrapped__
 
 
-def test_pairs_are_of_one_corpus_and_mixed(monkeypatch):
-    pairs = made_up(monkeypatch)
-    found = pairs(0)
-    assert all((pair.a[0] < 1000) == (pair.b[0] < 1000) for pair in found)
+def test_pairs_are_mixed_and_a_random_second_sentence_is_of_any_corpus(monkeypatch):
+    made_up(monkeypatch)
+    found = next(text.passes(0))
+    same = {is_next: [(p.a[0] < 1000) == (p.b[0] < 1000) for p in found if p.is_next == is_next] for is_next in (0, 1)}
+    assert all(same[1]) and 0.3 < sum(same[0]) / len(same[0]) < 0.7
     assert all(len(pair.a) + len(pair.b) + 3 <= LENGTH for pair in found)
     sides = [pair.a[0] < 1000 for pair in found]
     assert 0.2 < sum(sides[: len(sides) // 2]) / (len(sides) // 2) < 0.8  # not one corpus after the other
-    assert found == pairs(0) != pairs(1)
+
+
+def test_every_pass_has_pairs_of_its_own_and_a_seed_gives_the_same(monkeypatch):
+    made_up(monkeypatch)
+    first, again, other = ([next(feed), next(feed)] for feed in map(text.passes, (0, 0, 1)))
+    assert first == again != other and first[0] != first[1]
+    assert len({p.a[0] for p in first[0]} & {p.a[0] for p in first[1]}) > 100  # of the same text
 
 
 def test_pairs_are_of_the_part_that_is_asked_for(monkeypatch):
-    pairs = made_up(monkeypatch)
+    made_up(monkeypatch)
     for held_out in (False, True):
-        assert {token % 2 for pair in pairs(0, held_out) for token in (*pair.a, *pair.b)} == {int(held_out)}
+        found = next(text.passes(0, held_out=held_out))
+        assert {token % 2 for pair in found for token in (*pair.a, *pair.b)} == {int(held_out)}
 
 
 # ------------------------------------------------------------------------------------- the real text
@@ -150,9 +157,10 @@ def test_the_real_text_is_as_long_as_stated_and_nothing_held_out_is_in_it():
 
 
 @pytest.mark.parametrize("held_out", [False, True])
-def test_the_real_text_has_as_many_pairs_as_are_read(held_out):
-    found = text.pairs(0, held_out)
-    assert len(found) >= (600 if held_out else pretraining.STEPS * pretraining.BATCH)
+def test_the_real_text_has_as_many_pairs_as_are_stated(held_out):
+    found = next(text.passes(0, held_out=held_out))
+    passes = pretraining.STEPS * pretraining.BATCH / len(found)
+    assert len(found) >= pretraining.ASKED if held_out else 8 < passes < 9
     assert max(len(pair.a) + len(pair.b) for pair in found) == LENGTH - 3
     assert sum(pair.is_next for pair in found) / len(found) == pytest.approx(0.5, abs=0.03)
 
@@ -166,9 +174,9 @@ def test_words_are_counted_out():
 
 def test_sentences_of_the_first_task():
     task = text.task(text.SENTENCES)
-    assert [len(part) for part in (task.train, task.dev, task.test)] == [7543, 1060, 2000] and task.n_labels == 2
+    assert [len(part) for part in (task.train, task.dev, task.test)] == [5543, 1060, 4000] and task.n_labels == 2
     data = labelled("movie_sentences")
-    spare = 940
+    spare = 2940
     texts = (data.train[:-spare], data.dev, [*data.test, *data.train[-spare:]])
     for part, expected in zip((task.train, task.dev, task.test), texts, strict=True):
         assert [each.label for each in part] == [label for _, label in expected]
@@ -179,7 +187,7 @@ def test_sentences_of_the_first_task():
 
 def test_pairs_of_the_second_task():
     task = text.task(text.PAIRS)
-    assert [len(part) for part in (task.train, task.dev, task.test)] == [text.MOST, 2202, text.HELD_OUT]
+    assert [len(part) for part in (task.train, task.dev, task.test)] == [text.MOST, 2202, 3544]
     for part in (task.train, task.dev, task.test):
         assert sum(each.label for each in part) / len(part) == pytest.approx(0.5, abs=0.02)
         assert {each.ids.count(SEP) for each in part} == {2} and {each.types[-1] for each in part} == {1}

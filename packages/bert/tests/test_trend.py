@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import repeat
 from types import SimpleNamespace
 
 import pytest
@@ -44,7 +45,7 @@ def test_restarts_differ_in_seed_and_head_and_not_in_labels(asked):
     assert [each.label for each in train] == list(range(2000)) and train == again
     assert not torch.equal(first.classifier.weight, second.classifier.weight)
     assert torch.equal(first.bert.pooler.weight, second.bert.pooler.weight) and first.bert is not second.bert
-    assert given == {"epochs": 2, "rate": 2e-3, "batch": 16, "seed": 300, "warmup": 0.1}
+    assert given == {"epochs": 3, "rate": 2e-3, "batch": 32, "seed": 300, "warmup": 0.1}
     assert fine_tuned(seed=3) == [3.0, 4.0] and torch.equal(asked[2][0].classifier.weight, first.classifier.weight)
 
 
@@ -64,15 +65,15 @@ def test_a_whole_quick_training_gives_what_is_kept(monkeypatch):
     """Real code from the pre-training to the scores, on made-up text and tasks; JSON can hold it."""
     pytest.importorskip("sklearn", reason="the extra reproduce is not installed")
     made = [NspPair([10 + i % 9, 11, 12], [13, 14 + i % 5], bool(i % 2)) for i in range(400)]
-    monkeypatch.setattr(pretraining, "pairs", lambda seed, held_out=False: made)
+    monkeypatch.setattr(pretraining, "passes", lambda seed, held_out=False: repeat(made))
     part = [Example([2, 7 + i % 2, 8 + i % 5, 3][: 3 + i % 2], [0] * (3 + i % 2), i % 2) for i in range(40)]
     monkeypatch.setattr(trend, "task", lambda name: Task(part, part, part, 2))
     found = {name: trend.train(run_of(), name) for name in ("base", pretraining.LTR, trend.FROM_SCRATCH)}
     everywhere = {"accuracy", "checkpoints"}
-    assert set(found["base"]) == everywhere | {"curve", "frozen", "few", "grid", "tuning"}
+    assert set(found["base"]) == everywhere | {"curve", "frozen", "few", "labels", "grid", "tuning"}
     assert set(found[pretraining.LTR]) == everywhere | {"curve"}
-    assert set(found[trend.FROM_SCRATCH]) == everywhere | {"few"}
-    assert set(found[pretraining.LTR]["checkpoints"]) == {"0.1", "0.2"} and not found["base"]["checkpoints"]
+    assert set(found[trend.FROM_SCRATCH]) == everywhere | {"few", "labels"}
+    assert set(found[pretraining.LTR]["checkpoints"]) == {"0.1", "0.2", "0.4"} and not found["base"]["checkpoints"]
     assert set(found["base"]["grid"]) == {"200", "1500"} and len(found["base"]["grid"]["200"]) == 3
     assert {key: len(values) for key, values in found["base"]["tuning"].items()} == {"warm-up": 3, "batch": 4}
     assert json.loads(json.dumps(found)) == found

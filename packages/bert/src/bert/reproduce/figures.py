@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from papertest.claims import figure
 
-from bert.reproduce.training.pretraining import LTR
+from bert.reproduce.data.text import LENGTH, PAIRS, SENTENCES
+from bert.reproduce.training.pretraining import BATCH, LTR, STEPS
+from bert.reproduce.trend.small import TRAINED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,9 +18,8 @@ if TYPE_CHECKING:
 Results = dict[str, Any]  # papertest.store.Result by claim
 NEAR = 40  # places to either side that are drawn
 RUNS = {"no NSP": ("masked", "ours"), LTR: ("left to right", "peer")}
-# Nats of a token asked for on the held-out text, of two answers that use no context: the pieces' frequencies where a
-# gap is read, and for masked models also the belief in a word that is read (the derivation in the write-up).
-FREQUENCIES, AND_COPYING = 6.81, 6.22
+MILLIONS = BATCH * LENGTH / 1e6  # of tokens that a model reads in a step; the paper reads 256 × 512
+TASKS = {PAIRS: "variant", SENTENCES: "other"}
 
 
 @figure("input")
@@ -126,38 +127,67 @@ def size(results: Results) -> Figure:
     return drawing
 
 
-@figure("learning-curves", "mlm-slower-first", "mlm-converges-slower")
+@figure("learning-curves", "bert-learns", "mlm-slower-first", "mlm-converges-slower")
 def learning_curves(results: Results) -> Figure:
-    """Masked against left-to-right: the loss of each on held-out text, accuracy by checkpoint, and Figure 5."""
+    """Masked against left-to-right: the loss of each on held-out text, the gap after fine-tuning, and Figure 5's."""
     from papertest.figures import band, panels, reported
 
     drawing, (loss, ours, paper) = panels(3, width=3.6, height=3.3)
-    result = results["mlm-slower-first"]
+    found = [sample["details"] for sample in results["mlm-slower-first"].samples]
     for name, (label, role) in RUNS.items():
-        runs = [sample["details"][name] for sample in result.samples]
-        steps = [point["step"] for point in runs[0]["curve"]]
-        band(loss, steps, [[point["loss"] for point in run["curve"]] for run in runs], role, label)
-        shares = [*runs[0]["checkpoints"], "1.0"]
-        found = [[accuracy_of(run["checkpoints"].get(share, run["accuracy"])) for share in shares] for run in runs]
-        band(ours, [steps[-1] * float(share) for share in shares], found, role, label)
-    for nats, name in ((FREQUENCIES, "frequencies alone"), (AND_COPYING, "frequencies and copying")):
-        loss.axhline(nats, color="black", linewidth=0.8, linestyle=":")
-        loss.text(1000, nats - 0.03, name, ha="right", va="top", fontsize=8)
-    columns = [30, 50, 100, 200, 400, 600, 800, 1000]
-    for key, (label, role) in zip(("masked", "left_to_right"), RUNS.values(), strict=True):
-        reported(paper, columns, result.reported[key], role, label)
-    loss.set(title="Loss on held-out text, here", xlabel="step of pre-training", ylabel="nats per token asked for")
-    ours.set(title="After fine-tuning, here", xlabel="step of pre-training", ylabel="accuracy, %")
-    paper.set(title="The paper's Figure 5", xlabel="10³ steps of pre-training", ylabel="MNLI Dev accuracy, %")
+        curves = [run[name]["curve"] for run in found]
+        tokens = [MILLIONS * point["step"] for point in curves[0]]
+        band(loss, tokens, [[point["loss"] for point in curve] for curve in curves], role, label)
+    nats = results["bert-learns"].samples[0]["details"]["frequencies"]
+    loss.axhline(nats, color="black", linewidth=0.8, linestyle=":")
+    loss.text(tokens[-1], nats - 0.03, "frequencies of the pieces", ha="right", va="top", fontsize=8)
+    gaps = [gap(run) for run in found]
+    shares = list(gaps[0])
+    for task, role in TASKS.items():
+        rows = [[each[share][task] for share in shares] for each in gaps]
+        band(ours, [MILLIONS * STEPS * share for share in shares], rows, role, f"{task}, ours")
+    columns, figure_5 = [30, 50, 100, 200, 400, 600, 800, 1000], results["mlm-slower-first"].reported
+    differences = [a - b for a, b in zip(figure_5["masked"], figure_5["left_to_right"], strict=True)]
+    reported(paper, [0.256 * 0.512 * column for column in columns], differences, "ours", "MNLI, the paper")
+    loss.set(title="Loss on held-out text, here", xlabel="million tokens read", ylabel="nats per token asked for")
+    ours.set(title="Masked minus left to right", xlabel="million tokens read", ylabel="percentage points")
+    paper.set(title="The paper's Figure 5", xlabel="billion tokens read", ylabel="percentage points")
     loss.legend(loc="lower left")
     for axis in (ours, paper):
-        axis.legend(loc="lower right")
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.legend(loc="best")
     return drawing
 
 
-def accuracy_of(found: dict[str, list[float]]) -> float:
-    """The mean of both tasks."""
-    return statistics.mean(statistics.mean(each) for each in found.values())
+def gap(run: dict[str, Any]) -> dict[float, dict[str, float]]:
+    """Percentage points by which the masked model is ahead: by share of the steps, of each task."""
+    masked, causal = ({**run[name]["checkpoints"], "1.0": run[name]["accuracy"]} for name in RUNS)
+    return {
+        float(share): {
+            task: statistics.mean(masked[share][task]) - statistics.mean(causal[share][task]) for task in TASKS
+        }
+        for share in masked
+    }
+
+
+@figure("labels", "pairs-learnt")
+def labels(results: Results) -> Figure:
+    """Pairs of verses: accuracy by the number of labels, pre-trained and from random weights."""
+    from papertest.figures import band, panels
+
+    drawing, (axis,) = panels(1, width=5.2, height=3.4)
+    samples = [sample["details"] for sample in results["pairs-learnt"].samples]
+    for name, label, role in (("base", "pre-trained", "ours"), ("from scratch", "from random weights", "standard")):
+        rows = [[*map(statistics.mean, run[name]["labels"].values()), statistics.mean(run[name]["accuracy"][PAIRS])]
+                for run in samples]  # fmt: skip
+        counts = [*map(int, samples[0][name]["labels"]), TRAINED[PAIRS]]
+        band(axis, counts, rows, role, label)
+    axis.axhline(50, color="black", linewidth=0.8, linestyle=":")
+    axis.set(title="Pairs of verses, by labels", xlabel="labelled pairs", ylabel="accuracy, %", xscale="log")
+    axis.set_xticks(counts, [f"{count:,}" for count in counts])
+    axis.minorticks_off()
+    axis.legend(loc="upper left")
+    return drawing
 
 
 @figure("tuning", "large-sets-less-sensitive")
@@ -170,7 +200,7 @@ def tuning(results: Results) -> Figure:
     for labels, role in zip(found[0]["grid"], ("variant", "ours"), strict=True):
         band(rates, found[0]["rates"], [run["grid"][labels] for run in found], role, f"{int(labels):,} labels")
     for axis, key, values in ((warmup, "warm-up", "warm-ups"), (batch, "batch", "batches")):
-        band(axis, found[0][values], [run["tuning"][key] for run in found], "ours", "2,000 labels")
+        band(axis, found[0][values], [run["tuning"][key] for run in found], "ours", "3,000 labels")
     rates.set(title="By learning rate", xlabel="learning rate", ylabel="accuracy, %", xticks=found[0]["rates"])
     rates.set_xticks(found[0]["rates"], [f"{rate:.4f}" for rate in found[0]["rates"]])
     warmup.set(title="By warm-up", xlabel="share of the steps", ylabel="accuracy, %", xticks=found[0]["warm-ups"])
