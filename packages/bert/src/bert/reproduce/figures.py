@@ -109,21 +109,31 @@ def masking(results: Results) -> Figure:
 
 @figure("size", "size-layers", "size-width", "size-finetuned")
 def size(results: Results) -> Figure:
-    """Table 6: perplexity of the smaller models over the base model's, and accuracy that the base model gains."""
-    from papertest.figures import effects, panels
+    """Table 6: perplexity of the smaller models over the base model's, at the end and on the way, and accuracy that the
+    base model gains.
+    """
+    from papertest.figures import band, effects, panels
 
-    drawing, (ratio, gain) = panels(2, height=2.9, width=5.4)
+    drawing, (ratio, way, gain) = panels(3, height=3.1, width=4.2)
     tuned = results["size-finetuned"]
     effects(ratio, [
         ("half the layers", results["size-layers"], ""),
         ("half the width", results["size-width"], ""),
     ])  # fmt: skip
+    for name, role in (("half the layers", "variant"), ("half the width", "other")):
+        found = [sample["details"] for sample in results[f"size-{name.split()[-1]}"].samples]
+        rows = [[small["perplexity"] / base["perplexity"] for small, base in zip(run[name], run["base"], strict=True)]
+                for run in found]  # fmt: skip
+        band(way, [MILLIONS * point["step"] for point in found[0]["base"]], rows, role, name)
+    way.axhline(1, color="black", linewidth=0.8)
+    way.legend(loc="best")
     effects(gain, [
         ("minus half\nthe layers", tuned, "layers"),
         ("minus half the width", tuned, "width"),
     ])  # fmt: skip
-    ratio.set(title="Perplexity over the base model's", xlabel="ratio")
-    gain.set(title="Base model after fine-tuning", xlabel="percentage points")
+    ratio.set(title="Perplexity over base's", xlabel="ratio")
+    way.set(title="The same on the way", xlabel="million tokens read", ylabel="ratio")
+    gain.set(title="Base after fine-tuning", xlabel="percentage points")
     return drawing
 
 

@@ -216,9 +216,10 @@ def mlm_converges_slower(run: Run) -> Measured:
 
 
 def perplexity(run: Run, name: str) -> Measured:
-    """Of masked tokens of held-out text: another model's over the base model's."""
-    last = {each: run.shared(train, each)["curve"][-1]["perplexity"] for each in ("base", name)}
-    return Measured(last[name] / last["base"], last)
+    """Of masked tokens of held-out text: another model's over the base model's; the details have it on the way too."""
+    curves = {each: run.shared(train, each)["curve"] for each in ("base", name)}
+    last = {each: curve[-1]["perplexity"] for each, curve in curves.items()}
+    return Measured(last[name] / last["base"], curves)
 
 
 @claim("size-layers")
