@@ -39,14 +39,14 @@ def fine_tuned(seed=0, quick=False, **options):
 
 
 def test_restarts_differ_in_seed_and_head_and_not_in_labels(asked):
-    assert fine_tuned(seed=3) == [1.0, 2.0]
-    assert [given["seed"] for _, _, given in asked] == [300, 301]
-    (first, train, given), (second, again, _) = asked
+    assert fine_tuned(seed=3) == [1.0, 2.0, 3.0]
+    assert [given["seed"] for _, _, given in asked] == [300, 301, 302]
+    (first, train, given), (second, again, _), _ = asked
     assert [each.label for each in train] == list(range(2000)) and train == again
     assert not torch.equal(first.classifier.weight, second.classifier.weight)
     assert torch.equal(first.bert.pooler.weight, second.bert.pooler.weight) and first.bert is not second.bert
     assert given == {"epochs": 3, "rate": 2e-3, "batch": 32, "seed": 300, "warmup": 0.1}
-    assert fine_tuned(seed=3) == [3.0, 4.0] and torch.equal(asked[2][0].classifier.weight, first.classifier.weight)
+    assert fine_tuned(seed=3) == [4.0, 5.0, 6.0] and torch.equal(asked[3][0].classifier.weight, first.classifier.weight)
 
 
 def test_few_labels_are_others_in_each_restart(asked):
@@ -59,6 +59,14 @@ def test_few_labels_are_others_in_each_restart(asked):
 def test_a_quick_run_is_one_epoch_of_a_few(asked):
     assert fine_tuned(quick=True, restarts=4) == [1.0]
     assert len(asked[0][1]) == trend.QUICK and asked[0][2]["epochs"] == 1
+
+
+def test_no_seed_of_an_earlier_version_is_used_again(monkeypatch):
+    seen = []
+    monkeypatch.setattr(trend, "both", lambda run, bert: seen.append(run.seed))
+    monkeypatch.setattr(trend, "fine_tuned", lambda run, *given, **rest: seen.append(run.seed))
+    trend.train(run_of(2), trend.FROM_SCRATCH)
+    assert set(seen) == {12}
 
 
 def test_a_whole_quick_training_gives_what_is_kept(monkeypatch):
