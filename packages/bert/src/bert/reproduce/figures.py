@@ -174,7 +174,7 @@ def gap(run: dict[str, Any]) -> dict[float, dict[str, float]]:
     masked, causal = ({**run[name]["checkpoints"], "1.0": run[name]["accuracy"]} for name in RUNS)
     return {
         float(share): {
-            task: statistics.mean(masked[share][task]) - statistics.mean(causal[share][task]) for task in TASKS
+            task: statistics.median(masked[share][task]) - statistics.median(causal[share][task]) for task in TASKS
         }
         for share in masked
     }
@@ -188,7 +188,7 @@ def labels(results: Results) -> Figure:
     drawing, (axis,) = panels(1, width=5.2, height=3.4)
     samples = [sample["details"] for sample in results["pairs-learnt"].samples]
     for name, label, role in (("base", "pre-trained", "ours"), ("from scratch", "from random weights", "standard")):
-        rows = [[*map(statistics.mean, run[name]["labels"].values()), statistics.mean(run[name]["accuracy"][PAIRS])]
+        rows = [[*map(statistics.mean, run[name]["labels"].values()), statistics.median(run[name]["accuracy"][PAIRS])]
                 for run in samples]  # fmt: skip
         counts = [*map(int, samples[0][name]["labels"]), TRAINED[PAIRS]]
         band(axis, counts, rows, role, label)
