@@ -22,6 +22,7 @@ HEADS = {
     "en": ("Claim", "Where", "The paper", "Ours", "Verdict"),
     "zh": ("论断", "出处", "论文", "实测", "结论"),
 }
+LATER = {"en": " (not its first version)", "zh": "（非首个版本）"}  # that one is told in the details
 SCORES = {
     "en": (
         "Paper",
@@ -182,9 +183,8 @@ def _rows(package: Package, results: dict[str, Result], claims: list[str], langu
     for i in claims:
         entry, result = package.claims[i], results[i]
         title = entry.title if language == "en" else entry.title_zh
-        earlier = entry.earlier if language == "en" else entry.earlier_zh
-        if earlier and entry.tier == "trend":
-            title += f". {earlier}" if language == "en" else f"。{earlier}"
+        if entry.earlier and entry.tier == "trend":
+            title += LATER[language]
         cells = (title, where(package, i, language), paper(result, language),
                  ours(result, language) + count(result, entry, language), verdict(result, language))  # fmt: skip
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
@@ -204,7 +204,7 @@ def _details(package: Package, results: dict[str, Result], claims: list[str], su
             else (entry.title_zh, entry.what_zh, entry.why_zh, entry.earlier_zh)
         )
         said = [what, gap.join(parts(package, i, result, language)), f"{reason}{colon}{why}"]
-        if earlier and entry.tier != "trend":
+        if earlier:
             said.append(f"{before}{colon}{earlier}")
         text = "".join(each.rstrip(".。") + stop for each in said).rstrip()
         lines.append(f"- **{title}** (`{i}`){colon}{text}".replace("|", "\\|"))

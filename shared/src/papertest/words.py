@@ -97,7 +97,7 @@ def section(tier: str, by: str | None) -> str:
 
 
 def number(x: float | int | None, digits: int = 4, language: str = "en") -> str:
-    """A number as a reader wants it: integers whole, others with so many significant digits."""
+    """A number as a reader wants it: integers whole, others with so many significant digits, those before the point all."""
     if x is None or not math.isfinite(x):
         return {"en": "not a number", "zh": "非数值"}[language]
     if float(x).is_integer() and abs(x) < 1e6:
@@ -106,7 +106,7 @@ def number(x: float | int | None, digits: int = 4, language: str = "en") -> str:
     if "e" not in text:
         return text
     if 1 <= abs(x) < 1e6:
-        return f"{float(text):.0f}"
+        return f"{x:.0f}"
     mantissa, exponent = text.split("e")
     return f"{mantissa}e{int(exponent)}"
 
@@ -127,15 +127,16 @@ def criterion(entry: Criterion, paper: list[float] | None, language: str) -> str
     if language == "en":
         return f"{entry}{target}" if entry.kind in ("equals", "digits", "within", "within_percent") else str(entry)
     bound: Any = entry.bound
+    gap = " " if target else ""
     match entry.kind:
         case "equals":
             return f"等于论文的值{target}"
         case "digits":
-            return f"与论文的值{target} 在 {bound} 位小数内一致"
+            return f"与论文的值{target}{gap}在 {bound} 位小数内一致"
         case "within":
-            return f"与论文的值{target} 相差不超过 {bound:g}"
+            return f"与论文的值{target}{gap}相差不超过 {bound:g}"
         case "within_percent":
-            return f"与论文的值{target} 相差不超过 {bound:g}%"
+            return f"与论文的值{target}{gap}相差不超过 {bound:g}%"
         case "between":
             return f"在 {bound[0]:.12g} 与 {bound[1]:.12g} 之间"
         case "increasing":
