@@ -97,7 +97,7 @@ def section(tier: str, by: str | None) -> str:
 
 
 def number(x: float | int | None, digits: int = 4, language: str = "en") -> str:
-    """A number as a reader wants it: integers whole, others with so many significant digits, those before the point all."""
+    """A number as a reader wants it: so many significant digits, and all of those before the point."""
     if x is None or not math.isfinite(x):
         return {"en": "not a number", "zh": "非数值"}[language]
     if float(x).is_integer() and abs(x) < 1e6:
