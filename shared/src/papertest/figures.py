@@ -192,6 +192,8 @@ def speeds(axes: Axes, rows: Sequence[tuple[str, Result, str]]) -> None:
         if each.paper is not None:
             axes.plot(each.paper, y, "D", color=COLOURS["peer"], markerfacecolor="white", label=labels("the paper"))
         end_of_bar = max(each._replace(paper=None, samples=[]).ends)
+        if each.paper is not None and end_of_bar < each.paper < end_of_bar + 0.2 * right:
+            end_of_bar = each.paper  # the number would lie under the diamond
         axes.annotate(f"{each.value:.3g}", (end_of_bar, y), (6, 0), textcoords="offset points", va="center",
                       fontsize=9)  # fmt: skip
     axes.axvline(1, color="black", linewidth=0.8, linestyle="--", label="no difference")

@@ -52,7 +52,7 @@ class MoE(nn.Module):
         that is made already, with settings of its own; then it has to have this n_experts, and this k unless k is None
     capacity_factor: c; an expert takes ⌈c k tokens / E⌉ of them (Switch, Eq. 3) and drops the rest, which pass by the
         layer with 0. First choices come first, and among these the tokens in their order. None: no limit. With a limit
-        a token's output depends on the tokens before it
+        a token's output depends on the others of the call
     shared_experts: so many more experts of width d_ff see every token, with weight 1 (DeepSeekMoE, Eq. 9); they are
         kept as one feed-forward layer of width shared_experts · d_ff
     activation: "relu" or "swiglu"

@@ -28,7 +28,7 @@ def rotation(results: dict[str, Any]) -> Figure:
 
 
 def _pair(axis: Axes) -> None:
-    """A query at position 2 and a key at position 5, both turned by their own position."""
+    """A query at position 5 and a key at position 2, both turned by their own position."""
     from papertest.figures import COLOURS
 
     theta, start_q, start_k, m, n = 0.32, 0.25, 0.62, 5, 2

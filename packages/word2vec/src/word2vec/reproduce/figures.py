@@ -71,7 +71,7 @@ def sampling(results: dict[str, Any]) -> Figure:
     f = np.logspace(-7, -1, 400)
     for t, style in ((1e-5, "-"), (1e-3, "--")):
         for stays, role, label in ((keep_probability(f, t, "paper"), "standard", "Equation 5"),
-                                   (keep_probability(f, t, "code"), "ours", "their program")):  # fmt: skip
+                                   (keep_probability(f, t, "code"), "ours", "the authors' program")):  # fmt: skip
             keep.plot(f, 100 * stays, style, color=COLOURS[role], label=f"{label}, {t:g}")
     keep.set(
         xscale="log", title="What subsampling leaves", xlabel="frequency of the word", ylabel="% of its occurrences"
@@ -113,7 +113,7 @@ def training(results: dict[str, Any]) -> Figure:
     _bars(answers, arms, of, (("semantic", "ours"), ("syntactic", "standard")))
     answers.set(title="Questions answered", xlabel="%")
     answers.legend(loc="lower right")
-    people = (arms[0], arms[1], arms[2], arms[6], ("nothing learnt", "vectors-learn", ("random",)))
+    people = (arms[0], arms[1], arms[2], arms[6], ("untrained", "vectors-learn", ("random",)))
     _bars(similar, people, of, (("wordsim", "ours"), ("simlex", "standard")))
     unseen = fmean(of("unseen-words", "rho"))
     similar.axvline(unseen, color=COLOURS["peer"], linewidth=1.4, linestyle="--", label="simlex, unseen words")

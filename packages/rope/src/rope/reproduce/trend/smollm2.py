@@ -24,7 +24,7 @@ from rope.tables import rope_frequencies
 CONTEXT, SCORED = 8192, 8192  # the model's window, and the tokens that are scored, the same ones in every run of a seed
 QUICK = 128  # in place of both in `reproduce --quick`
 LONGEST = 4  # of windows: how much of a text is taken
-# One for each seed, apart from the texts that serve for choosing (`papertest.texts.HELD_OUT`)
+# One for each seed, apart from the texts that serve for choosing, `papertest.texts.HELD_OUT["dev"]`
 TEXTS = ("Genesis", "hamlet", "Isaiah", "othello", "Ezekiel", "king-lear")
 METHODS = {  # by how many times the context is read; attention costs four times as much at 4
     2: ("default", "linear", "ntk", "dynamic", "yarn", "llama3"),
