@@ -274,14 +274,15 @@ def test_the_table_of_a_write_up(package: Package, results: dict[str, Result]) -
     assert lines.count("| Claim | Where | The paper | Ours | Verdict |") == 5
     assert [line for line in lines if line.startswith("| ") and not line.startswith("| Claim ")] == [
         "| Fewer bytes \\| by far | Table 1 | 40.3 GB | 41 GB | ✓ reproduced |",
-        "| The loss is the paper's (not its first version) | Figure 2; Section 5.1; and 2 more places | "
+        "| The loss is the paper's † | Figure 2; Section 5.1; and 2 more places | "
         "1.5 nats | 2 [1.752, 2.248] nats, 3 seeds | ✗ not reproduced |",
         "| The loss falls | Figure 2; Section 5.1 | – | 3.333 [1.899, 4.768] … 1.667 [0.2324, 3.101] pp, 3 seeds | "
         "? undecided (control `loss`) |",
         "| Half as fast again | Appendix C.2 | 1.5× | 1.54 [1.524, 1.556]×, 15 rounds | ✓ reproduced |",
         "| The loss at scale | Figure 2; Section 5.1 | – | – | – not run (3 GPU-hours) |",
-        "| Faster than the peer | Appendix C.2 | – | 5 % | ✗ missed |",
+        "| Faster than the peer † | Appendix C.2 | – | 5 % | ✗ missed |",
     ]
+    assert lines.count(tables.EARLIER["en"]) == 1
     assert lines[-1] == "Measured on a CPU, 2 cores; torch 2.9.0."
 
 
@@ -387,7 +388,7 @@ def test_the_chinese_table_is_chinese(package: Package, results: dict[str, Resul
         assert "| " + " | ".join(HEADS["zh"]) + " |" in text
     lines = tables.writeup(package, results, "zh").splitlines()
     assert "| 字节 \\| 更少 | 表 1 | 40.3 GB | 41 GB | ✓ 已复现 |" in lines
-    assert ("| 损失与论文一致（非首个版本） | 图 2；第 5.1 节；等 4 处 | 1.5 奈特 | "
+    assert ("| 损失与论文一致 † | 图 2；第 5.1 节；等 4 处 | 1.5 奈特 | "
             "2 [1.752, 2.248] 奈特，3 个种子 | ✗ 未复现 |") in lines  # fmt: skip
     assert "| 速度是对照的 1.5 倍 | 附录 C.2 | 1.5 倍 | 1.54 [1.524, 1.556] 倍，15 轮 | ✓ 已复现 |" in lines
     assert lines[-1] == "测量环境：a CPU，2 核；torch 2.9.0。"

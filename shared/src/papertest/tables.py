@@ -22,7 +22,10 @@ HEADS = {
     "en": ("Claim", "Where", "The paper", "Ours", "Verdict"),
     "zh": ("论断", "出处", "论文", "实测", "结论"),
 }
-LATER = {"en": " (not its first version)", "zh": "（非首个版本）"}  # that one is told in the details
+EARLIER = {
+    "en": "† An earlier version, or an earlier look at fewer seeds, is told in the details.",
+    "zh": "† 更早的版本，或种子较少时的判定，见下面的细目。",
+}
 SCORES = {
     "en": (
         "Paper",
@@ -156,6 +159,8 @@ def _tables(package: Package, record: Record, results: dict[str, Result], langua
     shown = [i for i, c in record.claims.items() if c.tier != "printed" and i in results]
     summary = {"en": "What each claim says, its criterion, all its parts, and the reason for the criterion",
                "zh": "每条论断的完整表述、判据、全部分项与判据的理由"}[language]  # fmt: skip
+    if any(package.claims[i].earlier for i in shown):
+        lines += [EARLIER[language], ""]
     return lines + _details(package, results, shown, summary, language)
 
 
@@ -183,8 +188,8 @@ def _rows(package: Package, results: dict[str, Result], claims: list[str], langu
     for i in claims:
         entry, result = package.claims[i], results[i]
         title = entry.title if language == "en" else entry.title_zh
-        if entry.earlier and entry.tier == "trend":
-            title += LATER[language]
+        if entry.earlier:
+            title += " †"
         cells = (title, where(package, i, language), paper(result, language),
                  ours(result, language) + count(result, entry, language), verdict(result, language))  # fmt: skip
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
