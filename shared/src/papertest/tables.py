@@ -159,9 +159,12 @@ def _tables(package: Package, record: Record, results: dict[str, Result], langua
     shown = [i for i, c in record.claims.items() if c.tier != "printed" and i in results]
     summary = {"en": "What each claim says, its criterion, all its parts, and the reason for the criterion",
                "zh": "每条论断的完整表述、判据、全部分项与判据的理由"}[language]  # fmt: skip
-    if any(package.claims[i].earlier for i in shown):
-        lines += [EARLIER[language], ""]
-    return lines + _details(package, results, shown, summary, language)
+    return lines + _note(package, shown, language) + _details(package, results, shown, summary, language)
+
+
+def _note(package: Package, claims: list[str], language: str) -> list[str]:
+    """What the dagger of `_rows` means, where there is one."""
+    return [EARLIER[language], ""] if any(package.claims[i].earlier for i in claims) else []
 
 
 def errata(package: Package, results: dict[str, Result], language: str) -> str:
@@ -179,7 +182,7 @@ def _sums(package: Package, record: Record, results: dict[str, Result], language
     if not claims:
         return {"en": "None of this paper's sums is checked.\n", "zh": "本文没有核算过的数字。\n"}[language]
     summary = {"en": "What each sum says, and all its parts", "zh": "每项核算的完整表述与全部分项"}[language]
-    return "\n".join([*_rows(package, results, claims, language), "",
+    return "\n".join([*_rows(package, results, claims, language), "", *_note(package, claims, language),
                       *_details(package, results, claims, summary, language)])  # fmt: skip
 
 
