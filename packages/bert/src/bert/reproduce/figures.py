@@ -150,7 +150,7 @@ def learning_curves(results: Results) -> Figure:
         band(loss, tokens, [[point["loss"] for point in curve] for curve in curves], role, label)
     nats = results["bert-learns"].samples[0]["details"]["frequencies"]
     loss.axhline(nats, color="black", linewidth=0.8, linestyle=":")
-    loss.text(tokens[-1], nats - 0.03, "frequencies of the pieces", ha="right", va="top", fontsize=8)
+    loss.text(MILLIONS * STEPS, nats - 0.03, "frequencies of the pieces", ha="right", va="top", fontsize=8)
     gaps = [gap(run) for run in found]
     shares = list(gaps[0])
     for task, role in TASKS.items():
