@@ -203,7 +203,11 @@ def speeds(axes: Axes, rows: Sequence[tuple[str, Result, str]]) -> None:
 
 def band(axes: Axes, x: Sequence[float], rows: Sequence[Sequence[float]], role: str, label: str) -> None:
     """The mean over the seeds (a row per seed), and a band from the least to the largest."""
-    columns = list(zip(*rows, strict=True))
+    band_by_place(axes, x, list(zip(*rows, strict=True)), role, label)
+
+
+def band_by_place(axes: Axes, x: Sequence[float], columns: Sequence[Sequence[float]], role: str, label: str) -> None:
+    """As `band`, of a column per place; these may have different lengths."""
     axes.fill_between(x, [min(c) for c in columns], [max(c) for c in columns], color=COLOURS[role], alpha=0.2,
                       linewidth=0)  # fmt: skip
     measured(axes, x, [statistics.mean(c) for c in columns], role, label)

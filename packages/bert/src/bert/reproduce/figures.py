@@ -210,7 +210,7 @@ def tuning(results: Results) -> Figure:
     for labels, role in zip(found[0]["grid"], ("variant", "ours"), strict=True):
         band(rates, found[0]["rates"], [run["grid"][labels] for run in found], role, f"{int(labels):,} labels")
     for axis, key, values in ((warmup, "warm-up", "warm-ups"), (batch, "batch", "batches")):
-        band(axis, found[0][values], [run["tuning"][key] for run in found], "ours", "3,000 labels")
+        band(axis, found[0][values], [run["tuning"][key] for run in found], "ours", f"{TRAINED[SENTENCES]:,} labels")
     rates.set(title="By learning rate", xlabel="learning rate", ylabel="accuracy, %", xticks=found[0]["rates"])
     rates.set_xticks(found[0]["rates"], [f"{rate:.4f}" for rate in found[0]["rates"]])
     warmup.set(title="By warm-up", xlabel="share of the steps", ylabel="accuracy, %", xticks=found[0]["warm-ups"])

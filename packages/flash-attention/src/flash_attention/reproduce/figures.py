@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import TYPE_CHECKING, Any
 
 from papertest.claims import figure
@@ -167,7 +166,7 @@ def memory(results: dict[str, Any]) -> Figure:
 )
 def speed(results: dict[str, Any]) -> Figure:
     """Tables 18 and 20 on a CPU: the speed-up over N, and every ratio that a criterion is about."""
-    from papertest.figures import COLOURS, measured, panels, reported, speeds
+    from papertest.figures import band_by_place, panels, reported, speeds
 
     drawing, (growth, ratios) = panels(2, height=4.8, width=5.2)
     for claim, table, role, label in (
@@ -178,9 +177,7 @@ def speed(results: dict[str, Any]) -> Figure:
         by_length = result.details["by_length"]
         columns = [each["standard"] for each in by_length]
         lengths = result.details["lengths"]  # those that a criterion is about have more rounds than the others
-        measured(growth, lengths, [statistics.mean(column) for column in columns], role, f"{label}, here")
-        growth.fill_between(lengths, [min(column) for column in columns], [max(column) for column in columns],
-                            color=COLOURS[role], alpha=0.2, linewidth=0)  # fmt: skip
+        band_by_place(growth, lengths, columns, role, f"{label}, here")
         standard, flash = result.reported[f"{table}pytorch"], result.reported[f"{table}flash"]
         paper = [a / b for a, b in zip(standard, flash, strict=False)]
         number = "Table 18" if table else "Table 20"
