@@ -71,7 +71,7 @@ def sampling(results: dict[str, Any]) -> Figure:
     f = np.logspace(-7, -1, 400)
     for t, style in ((1e-5, "-"), (1e-3, "--")):
         for stays, role, label in ((keep_probability(f, t, "paper"), "standard", "Equation 5"),
-                                   (keep_probability(f, t, "code"), "ours", "the authors' program")):  # fmt: skip
+                                   (keep_probability(f, t, "code"), "ours", "their code")):  # fmt: skip
             keep.plot(f, 100 * stays, style, color=COLOURS[role], label=f"{label}, {t:g}")
     keep.set(
         xscale="log", title="What subsampling leaves", xlabel="frequency of the word", ylabel="% of its occurrences"
