@@ -216,27 +216,32 @@ def curves(results: dict[str, Any]) -> Figure:
     groups = (
         ("Attention and positions", {"one head": "row-a-heads", "a quarter of $d_k$": "row-b-key-size",
                                      "learned positions": "row-e-learned"}),
-        ("Size", {"half of $d_{model}$": "row-c-width", "half of the layers": "row-c-depth"}),
+        ("Size", {"half of the layers": "row-c-depth", "half of $d_{model}$": "row-c-width"}),
         ("Regularisation, recurrence", {"no dropout": "row-d-dropout", "no smoothing": "smoothing-perplexity",
                                         "recurrent, equal time": "recurrent-baseline"}),
     )  # fmt: skip
     for axis, (title, experiments) in zip(axes, groups, strict=True):
-        band(axis, *learning(results["row-a-heads"], "base"), "ours", "base model")
+        depth = title == "Size"  # trained for longer than the others
+        band(axis, *learning(results["row-c-depth" if depth else "row-a-heads"], "base", depth), "ours", "base model")
         for (label, claim), role in zip(experiments.items(), ("peer", "variant", "other"), strict=False):
             which = "recurrent" if claim.startswith("rec") else "other"
-            band(axis, *learning(results[claim], which), role, label)
-        axis.set(title=title, xlabel="share of the training, %", ylabel="perplexity", yscale="log", ylim=(26, 400))
-        axis.set_yticks([30, 50, 100, 200, 300], ["30", "50", "100", "200", "300"])
+            band(axis, *learning(results[claim], which, depth), role, label)
+        axis.set(title=title, xlabel="steps" if depth else "share of the training, %", ylabel="perplexity",
+                 yscale="log", ylim=(20, 400))  # fmt: skip
+        axis.set_yticks([20, 30, 50, 100, 200, 300], ["20", "30", "50", "100", "200", "300"])
         axis.minorticks_off()
         axis.legend()
     return drawing
 
 
-def learning(result: Any, which: str) -> tuple[list[float], list[list[float]]]:
-    """How far the training was, in %, and the perplexities of each seed: a recurrent model's steps differ by seed."""
+def learning(result: Any, which: str, in_steps: bool) -> tuple[list[float], list[list[float]]]:
+    """How far the training was, in steps or in %, and the perplexities of each seed: a recurrent model's steps differ
+    by seed.
+    """
     runs = [sample["details"][which]["curve"] for sample in result.samples]
     steps = [point["step"] for point in runs[0]]
-    return [100 * step / steps[-1] for step in steps], [[point["perplexity"] for point in run] for run in runs]
+    places = steps if in_steps else [100 * step / steps[-1] for step in steps]
+    return places, [[point["perplexity"] for point in run] for run in runs]
 
 
 @figure("attention", "beam-search")
