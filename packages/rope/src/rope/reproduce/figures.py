@@ -285,7 +285,7 @@ def ramp(results: dict[str, Any]) -> Figure:
         axis.set_yticks(ticks, [str(x) for x in ticks])
         axis.minorticks_off()
         axis.set(xlabel="pair $i$, from the fastest to the slowest")
-    two.legend(loc="center left")
+    two.legend(loc="upper left", bbox_to_anchor=(0, 0.93))
     return drawing
 
 
