@@ -6,7 +6,7 @@ python ci/restamp.py OLD [--seed FOLDER] [--write]
 OLD: a clone of the repository at the commit whose results are to be kept
 FOLDER: of states, one for each package, with seed 0 of trend claims measured by the code of today
 
-For each claim of the tiers trend and paper with samples: the definitions that it runs through, in OLD and here, must be
+For each claim of the tiers trend, speed and paper with samples: the definitions that it runs through, in OLD and here, must be
 the same (name and normal form; the module does not matter, so that code may move; of a module that counted whole, less
 may count now). Where that holds the old samples are written under the new fingerprint, judged by the record of today;
 where it does not, each definition that differs is named and nothing is written for that claim. EQUAL names the
@@ -62,7 +62,7 @@ def carry(old: Package, new: Package, options: argparse.Namespace) -> int:
     unproved = 0
     for claim, entry in new.claims.items():
         path = old.checkout / "packages" / old.slug / "results" / f"{claim}.json" if old.checkout else Path()
-        if entry.tier not in ("trend", "paper") or not path.exists():
+        if entry.tier not in ("trend", "speed", "paper") or not path.exists():
             continue
         result = files.read_json(path)
         if not result["samples"]:

@@ -153,6 +153,8 @@ def test_a_seed_that_is_edited_or_missing(clean):
     found = problems(clean)
     assert f"noise has 2 of its 3 seeds: {ONLY.format('noise')}" in found
     assert not [line for line in found if "noise is recorded as" in line]
+    change(clean, "noise", samples=[*samples, samples[2] | {"seed": 3}], verdict="reproduced")
+    assert f"noise has 4 seeds, and the record asks for 3: {ONLY.format('noise')}" in problems(clean)
 
 
 def test_rounds_that_are_missing_and_a_noisy_machine(clean):

@@ -155,8 +155,20 @@ def test_a_further_seed_of_the_record_is_all_that_is_measured(toy):
     shutil.rmtree(toy.root / ".papertest")
     toy.log()
     toy.edit(toy.record, "accept = { at_least = 0.5 }", "accept = { at_least = 0.5 }\nseeds = 5")
+    before = content(toy, "similar")["samples"]
+    assert (toy.run("--record").code, toy.log()) == (0, ["similar 3", "similar 4"])
+    after = content(toy, "similar")["samples"]
+    assert (after[:3], [sample["seed"] for sample in after]) == (before, [0, 1, 2, 3, 4])
+
+
+def test_a_change_of_the_criterion_measures_all_seeds_again(toy):
+    """Seeds that were seen judge no new criterion."""
+    assert toy.run("--record").code == 0
+    shutil.rmtree(toy.root / ".papertest")
+    toy.log()
+    toy.edit(toy.record, "accept = { at_least = 0.5 }", "accept = { at_least = 0.6 }")
     done = toy.run("--record")
-    assert toy.log() == [f"similar {seed}" for seed in range(5)]  # the record's seeds are part of its fingerprint
+    assert toy.log() == [f"similar {seed}" for seed in range(3)]
     assert "similar is measured again: the recorded one: its code, record or data have changed" in done.err.splitlines()
 
 

@@ -57,6 +57,8 @@ def of_result(package: Package, sources: Sources, claim: str, results: dict[str,
         found.append(f"{claim} was recorded with other code, record or data: {again} and look at its verdict")
     if len(result.samples) < entry.runs:
         found.append(f"{claim} has {len(result.samples)} of its {entry.runs} seeds: {again}")
+    if len(result.samples) > entry.runs:
+        found.append(f"{claim} has {len(result.samples)} seeds, and the record asks for {entry.runs}: {again}")
     verdicts = {i: other.verdict for i, other in results.items()}
     try:
         said = store.verdict(package, claim, result.kept, verdicts).verdict

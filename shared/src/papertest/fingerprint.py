@@ -216,10 +216,10 @@ def of_claim(sources: Sources, claim: str) -> str:
 
 
 def stated(package: Package, claim: str) -> str:
-    """What of the record a measurement and its verdict depend on."""
+    """What of the record a measurement and its criterion are: not how many seeds, each of which is one by itself."""
     entry, record = package.claims[claim], package.record_of(claim)
     reported = {i: record.reported[i].model_dump(include={"value", "unit", "columns"}) for i in entry.reports}
-    said = {"reported": reported, "claim": [entry.tier, str(entry.accept), entry.runs, entry.needs]}
+    said = {"reported": reported, "claim": [entry.tier, str(entry.accept), entry.needs]}
     return json.dumps(said, sort_keys=True, default=str)
 
 
