@@ -6,11 +6,11 @@ python ci/restamp.py OLD [--seed FOLDER] [--write]
 OLD: a clone of the repository at the commit whose results are to be kept
 FOLDER: of states, one for each package, with seed 0 of trend claims measured by the code of today
 
-For each claim of the tiers trend, speed and paper with samples: the definitions that it runs through, in OLD and here, must be
-the same (name and normal form; the module does not matter, so that code may move; of a module that counted whole, less
-may count now). Where that holds the old samples are written under the new fingerprint, judged by the record of today;
-where it does not, each definition that differs is named and nothing is written for that claim. EQUAL names the
-definitions that do differ in the text and cannot in what they compute where the samples were made, with the reason.
+For each claim of the tiers trend, speed and paper with samples: the definitions that it runs through, in OLD and here,
+must be the same (name and normal form; the module does not matter, so that code may move; of a module that counted
+whole, less may count now). Where that holds the old samples are written under the new fingerprint, judged by the record
+of today; where it does not, each definition that differs is named and nothing is written for that claim. EQUAL names
+the definitions that do differ in the text and cannot in what they compute where the samples were made, with the reason.
 A trend claim is proved too where seed 0, measured by the code of today, has the recorded value to eleven digits (the
 library's singular values differ in the last bits from run to run, and all else is the same to the last bit): a run goes
 through thousands of steps, and what changed on its way changed nothing in them. Claims that need a GPU which is

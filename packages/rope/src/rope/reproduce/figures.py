@@ -213,16 +213,21 @@ def scaling(results: dict[str, Any]) -> Figure:
     return drawing
 
 
-@figure("smollm2", "smollm2-scaled")
+@figure("smollm2", "smollm2-scaled", "smollm2-at-4")
 def smollm2(results: dict[str, Any]) -> Figure:
-    """The real SmolLM2 at twice its context: perplexity along the text over that within; then those that keep it."""
+    """The real SmolLM2 beyond its context: perplexity along the text over that within, at twice and four times it."""
     from papertest.figures import band, panels
 
-    drawing, axes = panels(2, height=3.9, width=5.2)
-    runs = [sample["details"]["curves"] for sample in results["smollm2-scaled"].samples]
-    points = len(runs[0]["within"])
-    ends = [8.192 * (1 + (i + 1) / points) for i in range(points)]
-    for axis, title, left_out in zip(axes, ("All", "Those that keep it"), ((), ("default", "linear")), strict=True):
+    drawing, axes = panels(3, height=4.0, width=4.0)
+    places = (
+        ("Twice the context", "smollm2-scaled", 2, (), (1, 1.5, 2, 3, 5, 10, 20)),
+        ("The same, those that keep it", "smollm2-scaled", 2, ("default", "linear"), (0.95, 1, 1.05, 1.1, 1.15, 1.2)),
+        ("Four times the context", "smollm2-at-4", 4, (), (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)),
+    )
+    for axis, (title, claim, factor, left_out, ticks) in zip(axes, places, strict=True):
+        runs = [sample["details"]["curves"] for sample in results[claim].samples]
+        points = len(runs[0]["within"])
+        ends = [8.192 * (factor - 1 + (i + 1) / points) for i in range(points)]
         for name in runs[0]:
             if name not in ("within", *left_out):
                 label, role, line = SCALINGS[name]
@@ -230,7 +235,7 @@ def smollm2(results: dict[str, Any]) -> Figure:
                 band(axis, ends, rows, role, label)
                 axis.lines[-1].set_linestyle(line)
         axis.set(title=title, xlabel="tokens read, in thousands", yscale="log", ylabel="perplexity over that within")
-        _ticks(axis, (0.95, 1, 1.05, 1.1, 1.15, 1.2, 1.3) if left_out else (1, 1.5, 2, 3, 5, 10, 20))
+        _ticks(axis, ticks)
     drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     return drawing
 
