@@ -26,7 +26,7 @@ from bert.reproduce.data.text import Example, Task
 from bert.reproduce.paper import published, whole_sets
 from bert.reproduce.training import finetuning, pretraining
 from bert.reproduce.training.pretraining import LTR
-from bert.reproduce.trend import pretrained
+from bert.reproduce.trend import chinese, pretrained
 from bert.reproduce.trend import small as trend
 
 BENCH = Mutations(__file__)
@@ -96,6 +96,23 @@ def in_small(monkeypatch):
     monkeypatch.setattr(trend, "fine_tune", fine_tune)
     monkeypatch.setattr(trend, "tested", lambda model, examples: model.accuracy)
     monkeypatch.setattr(trend, "frozen", frozen)
+
+
+# ------------------------------------------------------------------------------------- Chinese, without training
+
+
+def in_chinese(monkeypatch):
+    """Pre-training is worth eight points on reviews, and twelve on words."""
+    monkeypatch.setattr(chinese, "chinese", lambda: SimpleNamespace(unknown=0.2))
+    monkeypatch.setattr(chinese, "by_character", lambda count: 6.5)
+    monkeypatch.setattr(chinese, "pretrain", of_done(1, {"step": 400, "loss": 6.4}, {"step": 4000, "loss": 4.2}))
+    monkeypatch.setattr(chinese, "Bert", lambda config: SimpleNamespace(done=0))
+    monkeypatch.setattr(chinese, "on_reviews", lambda run, bert: [70.0 + 8 * bert.done] * 3)
+    monkeypatch.setattr(chinese, "on_words", lambda run, bert, count: [40 + count / 100 + 12.0 * bert.done] * 2)
+
+
+def of_done(done, *curve):
+    return lambda run: (SimpleNamespace(bert=SimpleNamespace(done=done)), list(curve))
 
 
 # ------------------------------------------------------------------------------------- MiniLM, without its weights
@@ -220,6 +237,7 @@ def on_squad(found, dev):
 def prepare(monkeypatch, folder):
     """No training, no wall clock, no network."""
     in_small(monkeypatch)
+    in_chinese(monkeypatch)
     with_minilm(monkeypatch)
     in_a_race(monkeypatch, folder)
     on_a_gpu(monkeypatch)
@@ -320,6 +338,10 @@ def never_trained(run, name, seen):
     return SimpleNamespace(bert=weights(name, 0)), curve[:1]
 
 
+SWAPPED_STARTS = all_of(
+    put(chinese, "pretrain", of_done(0, {"step": 4000, "loss": 4.2})),
+    put(chinese, "Bert", lambda config: SimpleNamespace(done=1)),
+)
 LTR_SWAPPED = all_of(sizes("no NSP", causal=True), sizes(LTR))
 MISTAKES = {
     "bert-learns": put(trend, "pretrain", never_trained),
@@ -339,6 +361,9 @@ MISTAKES = {
     "finetuned-against-frozen": put(trend, "fine_tuned", of_few_labels),
     "large-sets-less-sensitive": put(trend, "MANY", trend.FEW),
     "minilm-against-tfidf": put(pretrained, "POST", 4),
+    "chinese-learns": put(chinese, "pretrain", of_done(1, {"step": 400, "loss": 6.4})),
+    "chinese-words": put(chinese, "Bert", lambda config: SimpleNamespace(done=1)),
+    "chinese-reviews": put(chinese, "Bert", lambda config: SimpleNamespace(done=1)),
     "whole-sets": put(whole_sets, "WHOLE_POST", 4),
     "forward-speed": all_of(put(speed, "states", unsorted), put(speed, "load_pretrained", written_out)),
     "finetune-step-speed": put(heads.BertForClassification, "loss", twice),
@@ -364,6 +389,11 @@ BESIDES = {  # a ratio upside down, a difference with the other sign, another pa
     "finetuned-against-frozen: sign": put(trend, "frozen", frozen_beyond_fine_tuned),
     "large-sets-less-sensitive: sign": all_of(put(trend, "FEW", trend.MANY), put(trend, "MANY", trend.FEW)),
     "minilm-against-tfidf: order": put(pretrained, "predict", sorted_by_length),
+    "chinese-learns: sign": put(chinese, "by_character", lambda count: 2.4),
+    "chinese-learns: unknown": put(chinese, "chinese", lambda: SimpleNamespace(unknown=64)),
+    "chinese-words: sign": SWAPPED_STARTS,
+    "chinese-words: 1,000 lines": put(chinese, "on_words", lambda run, bert, count: [60 - 0.02 * count * bert.done]),
+    "chinese-reviews: sign": SWAPPED_STARTS,
     "whole-sets: order": put(whole_sets, "predict", sorted_by_length),
     "forward-speed: upside down": put(bench.Times, "ratio", swapped),
     "forward-speed: lengths": put(speed, "sentences", of_one_length),
