@@ -13,10 +13,12 @@ RATIOS = (  # experiments on small models that give a ratio of perplexities: cla
     ("row-a-heads", "A: one head for four", ""),
     ("row-b-key-size", "B: a quarter of $d_k$", ""),
     ("row-c-width", "C: half of $d_{model}$", ""),
-    ("row-c-depth", "C: half of the layers", ""),
+    ("row-c-depth", "C: half of the layers, 3,000 steps", ""),
     ("row-d-dropout", "D: no dropout", ""),
     ("row-e-learned", "E: learned positions", ""),
+    ("row-e-learned-longer", "E: learned positions, 3,000 steps", ""),
     ("smoothing-perplexity", "label smoothing of 0.1 for none", ""),
+    ("smoothing-perplexity-longer", "label smoothing, 3,000 steps", ""),
     ("checkpoint-averaging", "mean of five checkpoints for the last", ""),
     ("recurrent-baseline", "a recurrent model, equal time", "perplexity"),
 )
@@ -48,7 +50,9 @@ COUNTED = {  # the rows of Table 3 that print parameters
     "row-c-depth",
     "row-d-dropout",
     "row-e-learned",
+    "row-e-learned-longer",
     "smoothing-perplexity",
+    "smoothing-perplexity-longer",
     "checkpoint-averaging",
     "recurrent-baseline",
 )
@@ -56,7 +60,7 @@ def table_3(results: dict[str, Any]) -> Figure:
     """Table 3 at small scale, and what else is a ratio of perplexities."""
     from papertest.figures import effects, panels
 
-    drawing, (axis,) = panels(1, height=5.4, width=8.4)
+    drawing, (axis,) = panels(1, height=6.2, width=8.4)
     axis.set_xscale("log")
     effects(axis, [(label, results[claim], part) for claim, label, part in RATIOS])
     ticks = [0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0]
