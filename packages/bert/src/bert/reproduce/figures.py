@@ -200,6 +200,27 @@ def labels(results: Results) -> Figure:
     return drawing
 
 
+@figure("chinese", "chinese-learns", "chinese-words", "chinese-reviews")
+def chinese(results: Results) -> Figure:
+    """The small Chinese model: its loss on held-out text, and what its pre-training adds on two tasks."""
+    from papertest.figures import band, effects, panels
+
+    drawing, (loss, gain) = panels(2, width=4.8, height=3.3)
+    found = [sample["details"] for sample in results["chinese-learns"].samples]
+    steps = [point["step"] for point in found[0]["curve"]]
+    band(loss, steps, [[point["loss"] for point in each["curve"]] for each in found], "ours", "masked, held-out text")
+    loss.axhline(found[0]["frequencies"], color="black", linestyle=":", linewidth=1, label="frequencies")
+    loss.set(title="Pre-training", xlabel="steps of 64 windows", ylabel="nats a token")
+    loss.legend()
+    effects(gain, [
+        ("words, 100 lines given", results["chinese-words"], "lines_100"),
+        ("words, 1,000 lines given", results["chinese-words"], "lines_1000"),
+        ("reviews, 1,000 given", results["chinese-reviews"], ""),
+    ])  # fmt: skip
+    gain.set(title="Pre-trained minus random weights", xlabel="points of F1, or of accuracy")
+    return drawing
+
+
 @figure("tuning", "large-sets-less-sensitive")
 def tuning(results: Results) -> Figure:
     """Movie sentences with our small model: accuracy by learning rate, by share of warm-up, and by batch size."""
