@@ -1,9 +1,10 @@
 """Exact and printed claims, recomputed, give the recorded verdicts and numbers; all else follows from the results.
 
 A recomputed number is the recorded one where the two are nearer than half a unit of its fourth significant digit, which
-is what tables print, or than 1e-12, which is rounding around zero. A part whose criterion is an error's bound,
-`at_most` a thousandth or less, is compared by its verdict alone: what float32 leaves of a difference, 1e-7 beside a
-bound of 1e-5, is another number on another processor, and no number that anybody reads.
+is what tables print, or than 1e-12, which is rounding around zero. A part whose criterion is an error's bound, a
+thousandth or less on either side of zero, is compared by its verdict alone: what float32 leaves of a difference, 1e-7
+beside a bound of 1e-5, is another number on another processor, and no number that anybody reads. So is a part that the
+record names under `rounding`, such as one error over another.
 """
 
 from __future__ import annotations
@@ -25,6 +26,13 @@ from papertest.package import Package
 from papertest.records import COMPUTED
 
 package = Package.at(Path(sys.argv[1]))
+
+
+def error(bounds):
+    low, high = bounds
+    return 0 <= high <= 1e-3 and (low == -float("inf") or low >= -1e-3)
+
+
 known = store.recorded(package, lambda _: None)  # what cannot be read is told by HOLD
 found = {}
 with tempfile.TemporaryDirectory() as state:  # so that the reader's own samples are neither used nor changed
@@ -37,14 +45,14 @@ with tempfile.TemporaryDirectory() as state:  # so that the reader's own samples
             except ClaimFailed as failure:
                 found[claim] = {"failure": str(failure).split(" (traceback")[0]}
                 continue
-            raw = entry.accept if isinstance(entry.accept, dict) else {"": entry.accept}
+            small = [name for name, rows in result.bounds.items() if all(map(error, rows))]
             found[claim] = {
                 "where": result.where,
                 "verdict": result.verdict,
                 "recorded_verdict": known[claim].verdict,
                 "value": result.value,
                 "recorded_value": known[claim].value,
-                "errors": [name for name, each in raw.items() if each.kind == "at_most" and 0 <= each.bound <= 1e-3],
+                "errors": [*small, *entry.rounding],
             }
 print(json.dumps(files.finite(found)))
 """

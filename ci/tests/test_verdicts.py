@@ -38,7 +38,8 @@ reports = ["circle"]
 tier = "exact"
 unit = "1"
 paper = { area = "{circle}" }
-accept = { area = { digits = 2 }, error = { at_most = 1e-5 } }
+accept = { area = { digits = 2 }, error = { at_most = 1e-5 }, residual = { between = [-1e-4, 1e-4] }, share = { at_most = 2 } }
+rounding = ["share"]
 why = "The paper gives two decimals."
 why_zh = "论文给出两位小数。"
 
@@ -58,12 +59,12 @@ CLAIMS = """
 from papertest.claims import Measured, Run, claim, figure
 
 AREA = 3.14159
-ERROR = 1.234e-7
+ERROR, RESIDUAL, SHARE = 1.234e-7, -3e-6, 1.04
 
 
 @claim("circle")
 def circle(run: Run) -> Measured:
-    return Measured({"area": AREA, "error": ERROR})
+    return Measured({"area": AREA, "error": ERROR, "residual": RESIDUAL, "share": SHARE})
 
 
 @claim("growth")
@@ -174,7 +175,9 @@ def test_an_exact_value_that_moves_is_told_though_its_verdict_stays(tiny):
     assert "circle (Equation 1) is recorded with another value, area 3.14159 and now 3.14359" in problem
 
 
-@pytest.mark.parametrize(("old", "new"), [("3.14159", "3.14160"), ("1.234e-7", "5e-7")])
+@pytest.mark.parametrize(
+    ("old", "new"), [("3.14159", "3.14160"), ("1.234e-7", "5e-7"), ("-3e-6", "4e-6"), ("1.04", "1.07")]
+)
 def test_what_another_processor_may_change_is_no_change(tiny, old, new):
     change(claims_of(tiny), old, new)
     assert verdicts.computed(tiny) == []

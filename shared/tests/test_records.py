@@ -196,6 +196,21 @@ BROKEN = {
         "[claims.sum]: `by = \"us\"` is for what we measure, and a printed sum is the paper's",
     ),
     "by somebody else": ('by = "us"', 'by = "them"', "[claims.ours] by: Input should be 'us'"),
+    "rounding where nothing is computed again": (
+        "memory = { at_most = 2.5 } }",
+        'memory = { at_most = 2.5 } }\nrounding = ["memory"]',
+        "[claims.fast]: `rounding` is for what is computed again, and this is speed",
+    ),
+    "rounding without parts": (
+        'by = "us"',
+        'by = "us"\nrounding = ["error"]',
+        "[claims.ours]: `rounding` names parts, and `accept` has none",
+    ),
+    "rounding of a part that is not there": (
+        "b = { within = 0.1 } }",
+        'b = { within = 0.1 } }\nrounding = ["c"]',
+        "[claims.pair]: `rounding` has the part `c`, which `accept` has not; there are: a, b",
+    ),
     "earlier in one language": (
         'by = "us"',
         'by = "us"\nearlier = "5 GB."',

@@ -89,6 +89,7 @@ class Claim(_Table):
     needs: Literal["cuda"] | None = None
     cost: Text | None = None
     by: Literal["us"] | None = None
+    rounding: list[Text] = []
     earlier: Text | None = None
     earlier_zh: Chinese | None = None
 
@@ -112,6 +113,10 @@ class Claim(_Table):
             raise ValueError(f"`seeds` is for the tiers {' and '.join(SEEDED)}, and this is {self.tier}")
         if self.controls and self.tier in COMPUTED:
             raise ValueError(f"`controls` is for what is measured; a claim of tier {self.tier} is never undecided")
+        if self.rounding and self.tier not in COMPUTED:
+            raise ValueError(f"`rounding` is for what is computed again, and this is {self.tier}")
+        if self.rounding and not isinstance(self.accept, dict):
+            raise ValueError("`rounding` names parts, and `accept` has none")
         if self.by == "us" and self.tier == "printed":
             raise ValueError('`by = "us"` is for what we measure, and a printed sum is the paper\'s')
         if (self.earlier is None) != (self.earlier_zh is None):
@@ -119,7 +124,8 @@ class Claim(_Table):
         if self.paper == {}:
             raise ValueError("`paper` is an empty table: leave it out where the paper states no such number")
         accept: acceptance.Accept = self.accept
-        tables: list[tuple[str, Any]] = [("unit", self.unit), ("paper", self.paper), ("scale", self.scale)]
+        tables: list[tuple[str, Any]] = [("unit", self.unit), ("paper", self.paper), ("scale", self.scale),
+                                         ("rounding", dict.fromkeys(self.rounding))]  # fmt: skip
         for key, table in tables:
             if (
                 isinstance(table, dict)
