@@ -38,7 +38,10 @@ reports = ["circle"]
 tier = "exact"
 unit = "1"
 paper = { area = "{circle}" }
-accept = { area = { digits = 2 }, error = { at_most = 1e-5 }, residual = { between = [-1e-4, 1e-4] }, share = { at_most = 2 } }
+accept.area = { digits = 2 }
+accept.error = { at_most = 1e-5 }
+accept.residual = { between = [-1e-4, 1e-4] }
+accept.share = { at_most = 2 }
 rounding = ["share"]
 why = "The paper gives two decimals."
 why_zh = "论文给出两位小数。"
