@@ -107,6 +107,7 @@ class Claim(_Table):
 
     @model_validator(mode="after")
     def _fits_its_tier(self) -> Claim:
+        accept: acceptance.Accept = self.accept
         if (self.tier == "paper") != (self.needs is not None and self.cost is not None):
             raise ValueError("a claim of tier `paper`, and only such a one, states `needs` and `cost`")
         if self.seeds is not None and self.tier not in SEEDED:
@@ -115,7 +116,7 @@ class Claim(_Table):
             raise ValueError(f"`controls` is for what is measured; a claim of tier {self.tier} is never undecided")
         if self.rounding and self.tier not in COMPUTED:
             raise ValueError(f"`rounding` is for what is computed again, and this is {self.tier}")
-        if self.rounding and not isinstance(self.accept, dict):
+        if self.rounding and not isinstance(accept, dict):
             raise ValueError("`rounding` names parts, and `accept` has none")
         if self.by == "us" and self.tier == "printed":
             raise ValueError('`by = "us"` is for what we measure, and a printed sum is the paper\'s')
@@ -123,7 +124,6 @@ class Claim(_Table):
             raise ValueError("`earlier` and `earlier_zh` go together")
         if self.paper == {}:
             raise ValueError("`paper` is an empty table: leave it out where the paper states no such number")
-        accept: acceptance.Accept = self.accept
         tables: list[tuple[str, Any]] = [("unit", self.unit), ("paper", self.paper), ("scale", self.scale),
                                          ("rounding", dict.fromkeys(self.rounding))]  # fmt: skip
         for key, table in tables:
