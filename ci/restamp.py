@@ -69,9 +69,12 @@ def carry(old: Package, new: Package, options: argparse.Namespace) -> int:
             continue
         differ = difference(new.slug, defined(before, claim), defined(after, claim))
         mark = fingerprint.of_claim(after, claim)
-        if differ and (
-            why := ON_GPU.get(new.slug) if entry.tier == "paper" else same(new, claim, mark, result, options)
-        ):
+        why = None  # a time has no proof but its code
+        if differ and entry.tier == "paper":
+            why = ON_GPU.get(new.slug)
+        elif differ and entry.tier == "trend":
+            why = same(new, claim, mark, result, options)
+        if why is not None:
             print(f"✓ {new.slug} {claim}: {why}")
             differ = []
         else:
