@@ -150,6 +150,19 @@ def test_the_input_whose_gradient_is_wrong_is_named() -> None:
         assert_gradients_agree(lambda x, y: x * (2 * y - y.detach()), torch.mul, inputs)
 
 
+def test_a_gradient_that_is_all_rounding_counts_as_zero() -> None:
+    inputs = [torch.randn(4), torch.randn(4)]
+    assert_gradients_agree(lambda x, y: 0 * x + y, lambda x, y: 3e-17 * x + y, inputs)
+    with pytest.raises(AssertionError, match="gradient of input 0 differs"):
+        assert_gradients_agree(lambda x, y: 0 * x + y, lambda x, y: 1e-12 * x + y, inputs)
+
+
+def test_a_gradient_of_nan_is_no_rounding() -> None:
+    inputs = [torch.randn(4), torch.randn(4)]
+    with pytest.raises(AssertionError, match="gradient of input 0 differs"):
+        assert_gradients_agree(lambda x, y: torch.sqrt(x - x) + y, lambda x, y: 0 * x + y, inputs)
+
+
 def test_a_wrong_output_comes_before_the_gradients() -> None:
     with pytest.raises(AssertionError, match="output differs"):
         assert_gradients_agree(lambda x: x**2 + 1, torch.square, [torch.randn(3)])
