@@ -24,13 +24,15 @@ from flash_attention.reproduce.exact import pretrained, traffic
 BENCH = Mutations(__file__)
 RECORD = BENCH.record
 NOT_REPRODUCED = {"gflops", "block-sparse-fastest"}
-QUICK = {"exactness", "memory-exponent", "pretrained-minilm", "pretrained-smollm2", *BENCH.tier("trend", "speed")}
+QUICK = {"exactness", "memory-exponent", "pretrained-minilm", "pretrained-smollm2", *BENCH.tier("trend", "speed")} - {
+    "training-learns"
+}
 MODELS = {name: cache(getattr(models, name)) for name in ("minilm", "smollm2")}  # read once for all tests
 
 
 def share(run, function, args):
     """As `reproduce`: each from the seed. No mistake is in standard attention, so one run of it serves all."""
-    return standard(function, args) if args[0] == "standard" else seeded(run, function, args)
+    return standard(function, args) if run.quick and args[0] == "standard" else seeded(run, function, args)
 
 
 @cache
@@ -158,6 +160,7 @@ MISTAKES = {
     "runtime-by-block-size": backend(block_q=128, block_k=128),
     "block-sparse-runtime": backend(pattern=None),
     "training-curve": item(training.ATTENTIONS, "flash", lambda *qkv, causal: flash_attention(*qkv)),
+    "training-learns": put(training, "STEPS", 1),
     "gpu-runtime": lambda monkeypatch: on_a_gpu(monkeypatch, ours=60),
     "gpu-memory": put(paper, "peak_on", peaks(2)),
     "gpu-tflops": lambda monkeypatch: on_a_gpu(monkeypatch, ours=150),
@@ -189,6 +192,7 @@ def prepare(monkeypatch, claim):
     monkeypatch.setattr(pretrained, "paragraphs", lambda: [text[:250] for text in paragraphs() if len(text) > 250][:4])
     monkeypatch.setattr(training, "BATCH", 2)
     monkeypatch.setattr(training, "CONTEXT", 64)
+    monkeypatch.setattr(training, "STEPS", 60)
 
 
 def test_every_claim_has_a_mistake():

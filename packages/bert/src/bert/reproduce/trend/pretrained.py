@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import torch
@@ -58,3 +59,19 @@ def minilm_against_tfidf(run: Run) -> Measured:
     outputs["minilm"] = predict(model, examples(test, POST))
     found = scored(outputs, wanted)
     return Measured({key: found["minilm"][key] - found["tfidf"][key] for key in ("accuracy", "macro_f1")}, found)
+
+
+@claim("tfidf-learns")
+def tfidf_learns(run: Run) -> Measured:
+    """Control: accuracy of TF-IDF on the same posts minus that of naming the largest group; a rival that fails would
+    be easy to beat.
+    """
+    data, seed = datasets.labelled("newsgroups"), FIRST_POSTS + run.seed
+    count = 40 if run.quick else POSTS
+    part = data.train[count * seed : count * (seed + 1)]
+    test = datasets.in_order(data.test, lambda example: example[0])[: 20 if run.quick else POSTS_TESTED]
+    wanted = [label for _, label in test]
+    found = datasets.tfidf_baseline(part[count // 10 :], part[: count // 10], [text for text, _ in test])
+    accuracy = 100 * sum(a == b for a, b in zip(found, wanted, strict=True)) / len(wanted)
+    largest = 100 * max(Counter(wanted).values()) / len(wanted)
+    return Measured(accuracy - largest, {"accuracy": accuracy, "largest": largest})
