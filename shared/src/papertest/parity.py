@@ -68,13 +68,11 @@ def assert_gradients_agree(
     mine, peer = gradients(ours, wide, weight), gradients(theirs, wide, weight)
     rounding = ROUNDING * max((float(x.abs().max()) for x in peer[1] if x.numel()), default=0.0)
     names = ["output", *(f"gradient of input {i}" for i in range(len(wide)))]
-    assert_layers_agree(
-        *(
-            dict(zip(names, [out, *(x * ~(x.abs() <= rounding).all() for x in found)], strict=True))
-            for out, found in (mine, peer)
-        ),
-        tolerance,
-    )
+    layers = [
+        dict(zip(names, [out, *(x * ~(x.abs() <= rounding).all() for x in found)], strict=True))
+        for out, found in (mine, peer)
+    ]
+    assert_layers_agree(layers[0], layers[1], tolerance)
 
 
 def to_jax(tree: Any) -> Any:
