@@ -16,7 +16,7 @@ from papertest import bench as benchmarks
 from papertest.counting import flops
 from papertest.mutation import Mutations, operators, put
 
-from moe.reproduce import data, models, speed, stability, training
+from moe.reproduce import data, models, speech, speed, stability, training
 from moe.reproduce.models import ARMS, D_FF
 from moe.reproduce.training import routing
 from moe.reproduce.trend import stability as remedies
@@ -77,8 +77,17 @@ def begun(run, scale, precision, attempt):
     return {"nats": nats + (2 if stability.STEPS < 300 else 0), "unigram": UNIGRAM, "losses": [], "unused": []}
 
 
+def spoken(run, name):
+    """Each part of speech has an expert of its own."""
+    parts = {f"word{i}": i % len(speech.PARTS) for i in range(300)}
+    read = torch.randint(len(parts), (4000,), generator=torch.Generator().manual_seed(3))
+    experts = read % len(speech.PARTS)
+    told = speech.parts_told(experts, torch.arange(len(read)), [f"word{i}" for i in read.tolist()], parts)
+    return {"layers": [told, told]}
+
+
 def share(run, function, args):
-    return {training.trained: made_up, stability.started: begun}[function](run, *args)
+    return {training.trained: made_up, stability.started: begun, speech.speech: spoken}[function](run, *args)
 
 
 def operations(function, device):
@@ -109,11 +118,16 @@ def shuffled(importance, experts, inputs):
     return routing(importance, experts[order], inputs)
 
 
+def at_random(experts, *read):
+    order = torch.randperm(len(experts), generator=torch.Generator().manual_seed(2))
+    return parts_told(experts[order], *read)
+
+
 def upside_down(times, above, below):
     return ratio(times, below, above)
 
 
-by_precision = remedies.by_precision
+by_precision, parts_told = remedies.by_precision, speech.parts_told
 ratio, mixture = benchmarks.Times.ratio, speed.mixture
 MISTAKES = {
     "moe-learns": arm("fine", steps=20),
@@ -133,6 +147,7 @@ MISTAKES = {
     "bfloat16-router": put(stability, "RATE", 0.01),
     "selective-precision": put(remedies, "by_precision", lambda run, _, whole: by_precision(run, "bfloat16", whole)),
     "specialisation": put(training, "routing", shuffled),
+    "parts-of-speech": put(speech, "parts_told", at_random),
     "locality": put(training, "routing", shuffled),
     "fast-path": put(speed, "mixture", lambda run, n, activation, fused=True: mixture(run, n, activation)),
     "fast-against-dense": put(speed, "mixture", lambda *args: mixture(*args, fused=False)),
@@ -170,6 +185,7 @@ ASKED = {  # the trainings behind each claim
     "bfloat16-router": {(0.1, "bfloat16", 0), (0.1, "float32", 0)},
     "selective-precision": {(0.1, "selective", 0), (0.1, "float32", 0)},
     "specialisation": {"switch-16"},
+    "parts-of-speech": {"switch-16"},
     "locality": {"switch-16"},
 }
 

@@ -16,6 +16,7 @@ from papertest.measure import Silent, seed_all
 
 from moe.reproduce import data, models, training
 from moe.reproduce.models import ARMS, LENGTH, Arm, LanguageModel
+from moe.reproduce.speech import PARTS, lexicon, parts_told, speech, words
 from moe.reproduce.training import evaluate, objective, routing, share_told, trained
 
 SENTENCE = "the a king spake unto him and his servants went into house of lord , . ; so they"
@@ -154,6 +155,43 @@ def test_experts_that_follow_pieces_tell_kinds_no_better_than_other_properties_o
     assert follow_kinds["told"] == pytest.approx(1) and follow_kinds["pieces"] < 0.7 and follow_kinds["tokens"] < 0.05
     follow_pieces = routing(torch.ones(len(data.kinds())), inputs.flatten()[:, None], inputs)["kinds"]
     assert follow_pieces["told"] == pytest.approx(1) and follow_pieces["pieces"] == pytest.approx(1)
+
+
+def test_words_are_what_a_space_is_before():
+    pieces = ["ing", "▁the", "▁k", "ing", ",", "▁'", "▁o'", "er", "▁lord", ".", "and"]
+    assert words(pieces) == [(1, "the"), (2, "king"), (6, "o"), (8, "lord")]
+
+
+def test_the_lexicon_knows_parts_of_speech():
+    parts, known = list(PARTS), lexicon()
+    said = {
+        "king": "noun",
+        "said": "verb",
+        "the": "determiner",
+        "of": "preposition",
+        "thou": "pronoun",
+        "and": "conjunction",
+    }
+    assert {word: parts[known[word]] for word in said} == said
+    assert "God" not in known and "," not in known
+
+
+def test_what_an_expert_tells_of_a_part_of_speech():
+    parts = {f"word{i}": i % 4 for i in range(200)}
+    read = torch.randint(len(parts), (4000,), generator=torch.Generator().manual_seed(0))
+    names, places = [f"word{i}" for i in read.tolist()], torch.arange(1, 4001)
+    follow_parts = parts_told(torch.cat([torch.zeros(1).long(), read % 4]), places, names, parts)
+    assert follow_parts["told"] == pytest.approx(1) and max(follow_parts["tokens"], follow_parts["words"]) < 0.1
+    follow_words = parts_told(torch.cat([torch.zeros(1).long(), read]), places, names, parts)
+    assert follow_words["told"] == pytest.approx(1) and follow_words["words"] == pytest.approx(1)
+
+
+def test_parts_of_speech_are_told_of_the_model_that_is_trained_elsewhere():
+    seed_all(0)
+    found = speech(run_of(0), "switch-16")
+    assert json.loads(json.dumps(found)) == found
+    assert found["nats"] == train("switch-16")["nats"] and len(found["layers"]) == models.LAYERS
+    assert sum(sum(expert["parts"]) for expert in found["experts"]) == found["words"]
 
 
 # ------------------------------------------------------------------------------------- training

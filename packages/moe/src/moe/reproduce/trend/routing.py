@@ -7,6 +7,7 @@ from typing import Any
 
 from papertest import Measured, Run, claim
 
+from moe.reproduce.speech import speech
 from moe.reproduce.training import trained
 
 CAPACITIES = (1.0, 1.25, 2.0)
@@ -69,6 +70,14 @@ def specialisation(run: Run) -> Measured:
     told = layers[-1]["kinds"]
     value = {control: told["told"] - told[control] for control in ("tokens", "pieces")}
     return Measured(value, {"layers": [layer["kinds"] for layer in layers]})
+
+
+@claim("parts-of-speech")
+def parts_of_speech(run: Run) -> Measured:
+    """The same for the part of speech of a word, less what it does with permuted parts."""
+    found = run.shared(speech, "switch-16")
+    told = found["layers"][-1]
+    return Measured({control: told["told"] - told[control] for control in ("tokens", "words")}, found)
 
 
 @claim("locality")
