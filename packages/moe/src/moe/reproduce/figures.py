@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from papertest.claims import figure
 
+from moe.reproduce.speech import PARTS
 from moe.reproduce.speed import EXPERTS
 from moe.reproduce.stability import STEPS
 
@@ -215,6 +216,24 @@ def stability(results: dict[str, Any]) -> Figure:
         end.plot(nats, [place] * len(nats), "o", alpha=0.6, color=COLOURS[role])
     end.set_yticks(range(len(rows)), [label for label, *_ in rows])
     end.set(title=f"After {STEPS} steps", xlabel="held-out nats per piece", ylim=(len(rows) - 0.5, -0.5))
+    return drawing
+
+
+@figure("speech", "parts-of-speech")
+def speech(results: dict[str, Any]) -> Figure:
+    """Which expert of the last layer serves which part of speech, seed 0, with the words that it serves most often."""
+    from papertest.figures import panels
+
+    drawing, (axis,) = panels(1, height=4.8, width=7.2)
+    experts = results["parts-of-speech"].samples[0]["details"]["experts"]
+    of_part = [sum(column) for column in zip(*(each["parts"] for each in experts), strict=True)]
+    rows = [([n / total for n, total in zip(each["parts"], of_part, strict=True)], each["often"]) for each in experts]
+    rows.sort(key=lambda row: (row[0].index(max(row[0])), -max(row[0])))
+    image = axis.imshow([shares for shares, _ in rows], aspect="auto", cmap="Greys", vmin=0, vmax=1)
+    axis.set_xticks(range(len(PARTS)), list(PARTS), rotation=30, ha="right")
+    axis.set_yticks(range(len(rows)), [", ".join(often) for _, often in rows], fontsize=8)
+    axis.set(title="Share of a part of speech that an expert serves")
+    drawing.colorbar(image, ax=axis)
     return drawing
 
 
