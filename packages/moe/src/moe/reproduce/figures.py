@@ -232,8 +232,9 @@ def speech(results: dict[str, Any]) -> Figure:
     image = axis.imshow([shares for shares, _ in rows], aspect="auto", cmap="Greys", vmin=0, vmax=1)
     axis.set_xticks(range(len(PARTS)), list(PARTS), rotation=30, ha="right")
     axis.set_yticks(range(len(rows)), [", ".join(often) for _, often in rows], fontsize=8)
-    axis.set(title="Share of a part of speech that an expert serves")
-    drawing.colorbar(image, ax=axis)
+    axis.set(title="Experts, last layer")
+    axis.grid(visible=False)
+    drawing.colorbar(image, ax=axis, label="share of the part of speech that an expert serves")
     return drawing
 
 
