@@ -110,7 +110,7 @@ def speech(run: Run, name: str) -> dict[str, Any]:
     held_out = data.windows(data.pieces("test"), LENGTH, scored)
     nats, routed = evaluate(model, held_out)
     tokenizer, known = data.vocabulary(), lexicon()
-    found = words([tokenizer.id_to_token(piece) for piece in held_out[:, :-1].flatten().tolist()])
+    found = words([tokenizer.id_to_token(piece) for piece in held_out[:, :-1].flatten().tolist()])  # pyright: ignore[reportArgumentType]
     tagged = [(place, word) for place, word in found if word in known]
     places = torch.tensor([place for place, _ in tagged])
     read = [word for _, word in tagged]
