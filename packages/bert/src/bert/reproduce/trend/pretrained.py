@@ -72,6 +72,6 @@ def tfidf_learns(run: Run) -> Measured:
     test = datasets.in_order(data.test, lambda example: example[0])[: 20 if run.quick else POSTS_TESTED]
     wanted = [label for _, label in test]
     found = datasets.tfidf_baseline(part[count // 10 :], part[: count // 10], [text for text, _ in test])
-    accuracy = 100 * sum(a == b for a, b in zip(found, wanted, strict=True)) / len(wanted)
+    accuracy = scored({"tfidf": found}, wanted)["tfidf"]["accuracy"]
     largest = 100 * max(Counter(wanted).values()) / len(wanted)
     return Measured(accuracy - largest, {"accuracy": accuracy, "largest": largest})
