@@ -69,6 +69,17 @@ def test_no_seed_of_an_earlier_version_is_used_again(monkeypatch):
     assert set(seen) == {22}
 
 
+def test_a_pretraining_that_stops_early_is_the_beginning_of_a_whole_one(monkeypatch):
+    """The same text, masks and rate: it ends where the whole one has its first point."""
+    made = [NspPair([10 + i % 9, 11, 12], [13, 14 + i % 5], bool(i % 2)) for i in range(400)]
+    monkeypatch.setattr(pretraining, "passes", lambda seed, held_out=False: repeat(made))
+    monkeypatch.setattr(trend, "both", lambda run, bert: run.seed)
+    found = trend.begin(run_of(3), pretraining.LTR)
+    assert found["accuracy"] == 53
+    whole = pretraining.pretrain(run_of(53), pretraining.LTR, lambda done, bert: None)[1]
+    assert found["curve"] == whole[:1] and whole[0]["step"] == 0.1 * pretraining.QUICK < whole[1]["step"]
+
+
 def test_a_whole_quick_training_gives_what_is_kept(monkeypatch):
     """Real code from the pre-training to the scores, on made-up text and tasks; JSON can hold it."""
     pytest.importorskip("sklearn", reason="the extra reproduce is not installed")

@@ -137,13 +137,13 @@ def size(results: Results) -> Figure:
     return drawing
 
 
-@figure("learning-curves", "bert-learns", "mlm-slower-first", "mlm-converges-slower")
+@figure("learning-curves", "bert-learns", "mlm-against-ltr", "mlm-slower-first")
 def learning_curves(results: Results) -> Figure:
     """Masked against left-to-right: the loss of each on held-out text, the gap after fine-tuning, and Figure 5's."""
     from papertest.figures import band, panels, reported
 
     drawing, (loss, ours, paper) = panels(3, width=3.6, height=3.3)
-    found = [sample["details"] for sample in results["mlm-slower-first"].samples]
+    found = [sample["details"] for sample in results["mlm-against-ltr"].samples]
     for name, (label, role) in RUNS.items():
         curves = [run[name]["curve"] for run in found]
         tokens = [MILLIONS * point["step"] for point in curves[0]]
