@@ -27,6 +27,7 @@ from bert.reproduce.paper import published, whole_sets
 from bert.reproduce.training import finetuning, pretraining
 from bert.reproduce.training.pretraining import LTR
 from bert.reproduce.trend import chinese, pretrained
+from bert.reproduce.trend import masking as masks
 from bert.reproduce.trend import small as trend
 
 BENCH = Mutations(__file__)
@@ -97,6 +98,20 @@ def in_small(monkeypatch):
     monkeypatch.setattr(trend, "fine_tune", fine_tune)
     monkeypatch.setattr(trend, "tested", lambda model, examples: model.accuracy)
     monkeypatch.setattr(trend, "frozen", frozen)
+
+
+def in_masking(monkeypatch):
+    """Every strategy learns; capitals are as hard as pairs, and need pre-training as much."""
+    monkeypatch.setattr(masks, "pretrain", of_strategy(1.0, 6.0, 4.2))
+    monkeypatch.setattr(masks, "by_frequency", lambda quick: 6.2)
+    monkeypatch.setattr(masks, "Bert", lambda config: SimpleNamespace(name=masks.FROM_SCRATCH, config=config, done=0))
+    monkeypatch.setattr(masks, "fine_tuned", lambda run, bert, name, trained: [quality(bert) + at for at in (0, 1, 9)])
+    monkeypatch.setattr(masks, "on_capitals", lambda run, bert: [quality(bert) - 20 + at for at in (0, 1, 9)])
+    monkeypatch.setattr(masks, "frozen", lambda run, bert: frozen(bert, None, 0)["concatenated"] - 20)
+
+
+def of_strategy(done, *losses):
+    return lambda run, name: (SimpleNamespace(bert=weights(name, done)), [{"step": 1, "loss": x} for x in losses])
 
 
 # ------------------------------------------------------------------------------------- Chinese, without training
@@ -238,6 +253,7 @@ def on_squad(found, dev):
 def prepare(monkeypatch, folder):
     """No training, no wall clock, no network."""
     in_small(monkeypatch)
+    in_masking(monkeypatch)
     in_chinese(monkeypatch)
     with_minilm(monkeypatch)
     in_a_race(monkeypatch, folder)
@@ -350,6 +366,8 @@ MISTAKES = {
     "pairs-learnt": put(trend, "pretrain", never_trained),
     "mlm-against-ltr": sizes(LTR),
     "nsp-against-none": put(pretraining, "WITHOUT_NSP", ()),
+    "strategies-learn": put(masks, "pretrain", of_strategy(1.0, 6.0)),
+    "capitals-learnt": put(masks, "pretrain", of_strategy(0.1, 6.0, 4.2)),
     "masking-robust": sizes("mask alone", causal=True),
     "masking-random": masking("random alone"),
     "masking-features": masking("mask alone"),
@@ -377,6 +395,16 @@ BESIDES = {  # a ratio upside down, a difference with the other sign, another pa
     "pairs-learnt: sign": put(trend, "FROM_SCRATCH", "base"),
     "mlm-against-ltr: sign": LTR_SWAPPED,
     "nsp-against-none: sign": put(pretraining, "WITHOUT_NSP", ("base",)),
+    "strategies-learn: one of them": put(
+        masks, "pretrain", lambda run, name: of_strategy(1.0, 6.0, 4.2 if name == "base" else 6.0)(run, name)
+    ),
+    "capitals-learnt: sign": put(masks, "FROM_SCRATCH", "base"),
+    "capitals-learnt: pairs": put(masks, "fine_tuned", lambda run, bert, name, trained: [70.0] * 3),
+    "capitals-learnt: capitals": put(masks, "on_capitals", lambda run, bert: [50.0] * 3),
+    "masking-robust: capitals": put(
+        masks, "on_capitals", lambda run, bert: [50.0 - 2 * (bert.name == "mask alone")] * 3
+    ),
+    "masking-random: capitals": put(masks, "on_capitals", lambda run, bert: [50.0] * 3),
     "masking-robust: the other bound": sizes("base", causal=True),
     "masking-random: sign": all_of(masking("base", 0.0, 1.0, 0.0), masking("random alone")),
     "masking-features: sign": all_of(masking("base", 1.0, 0.0, 0.0), masking("mask alone")),
@@ -434,6 +462,8 @@ TRAININGS = {  # the pre-trainings behind each claim
     "pairs-learnt": {"base", trend.FROM_SCRATCH},
     "mlm-against-ltr": {"no NSP", LTR},
     "nsp-against-none": {"base", "no NSP"},
+    "strategies-learn": set(masks.LEARNT),
+    "capitals-learnt": {"base", masks.FROM_SCRATCH},
     "masking-robust": {"base", "mask alone"},
     "masking-random": {"base", "random alone"},
     "masking-features": {"base", "mask alone"},
@@ -459,7 +489,8 @@ def test_a_claim_asks_for_its_own_trainings_with_its_own_seed(claim, seed, monke
         return function(run, *args)
 
     BENCH.measure(claim, seed=seed, share=share)
-    function = trend.begin if claim == "mlm-slower-first" else trend.train
+    of_masking = claim.startswith("masking-") or claim in ("strategies-learn", "capitals-learnt")
+    function = masks.train if of_masking else trend.begin if claim == "mlm-slower-first" else trend.train
     assert asked == {(function, (name,), seed) for name in TRAININGS[claim]}
 
 

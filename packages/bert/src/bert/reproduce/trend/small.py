@@ -181,26 +181,6 @@ def nsp_against_none(run: Run) -> Measured:
     return Measured(by_task[PAIRS], {"by_task": by_task, "base": base, "no NSP": without})
 
 
-@claim("masking-robust")
-def masking_robust(run: Run) -> Measured:
-    """Table 8: 80/10/10 minus [MASK] alone, fine-tuned."""
-    return less(run, "base", "mask alone")
-
-
-@claim("masking-random")
-def masking_random(run: Run) -> Measured:
-    """Table 8: 80/10/10 minus random tokens alone, fine-tuned."""
-    return less(run, "base", "random alone")
-
-
-@claim("masking-features")
-def masking_features(run: Run) -> Measured:
-    """Table 8: 80/10/10 minus [MASK] alone, a linear classifier on the frozen layers, concatenated."""
-    found = {name: run.shared(train, name)["frozen"] for name in ("base", "mask alone")}
-    means = {name: statistics.mean(each["concatenated"] for each in by.values()) for name, by in found.items()}
-    return Measured(means["base"] - means["mask alone"], found)
-
-
 @one_thread()
 def begin(run: Run, name: str) -> dict[str, Any]:
     """The first tenth of a pre-training, its rate as in a whole one, and the accuracy of both tasks from there."""
