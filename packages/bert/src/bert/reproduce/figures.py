@@ -92,18 +92,34 @@ def tasks(results: Results) -> Figure:
     return drawing
 
 
-@figure("masking", "masking-robust", "masking-random", "masking-features")
+@figure("masking", "strategies-learn", "masking-robust", "masking-random", "masking-features")
 def masking(results: Results) -> Figure:
-    """Table 8's differences: 80/10/10 minus other strategies."""
-    from papertest.figures import effects, panels
+    """Table 8: the loss of each strategy on the way, each seed a line, and 80/10/10 minus the others."""
+    from papertest.figures import COLOURS, effects, panels
 
-    drawing, (axis,) = panels(1, height=2.9, width=8.4)
-    effects(axis, [
-        ("fine-tuned, minus [MASK] alone\n(paper: MNLI)", results["masking-robust"], ""),
-        ("fine-tuned, minus random alone\n(paper: MNLI)", results["masking-random"], ""),
-        ("frozen, minus [MASK] alone\n(paper: NER)", results["masking-features"], ""),
+    drawing, (way, gain) = panels(2, height=3.6, width=5.6)
+    robust, random = results["masking-robust"], results["masking-random"]
+    strategies = (
+        ("base", "80/10/10", robust, "ours"),
+        ("mask alone", "[MASK] alone", robust, "variant"),
+        ("random alone", "random alone", random, "other"),
+    )
+    for name, label, found, role in strategies:
+        for at, sample in enumerate(found.samples):
+            curve = sample["details"][name]["curve"]
+            tokens = [MILLIONS * point["step"] for point in curve]
+            way.plot(tokens, [point["loss"] for point in curve], color=COLOURS[role], label="" if at else label)
+    way.axhline(results["strategies-learn"].samples[0]["details"]["frequencies"], color="black", linestyle=":")
+    effects(gain, [
+        ("pairs, minus [MASK] alone\n(paper: MNLI)", robust, "pairs"),
+        ("capitals, minus [MASK] alone\n(paper: NER)", robust, "capitals"),
+        ("pairs, minus random alone\n(paper: MNLI)", random, "pairs"),
+        ("capitals, minus random alone\n(paper: NER)", random, "capitals"),
+        ("capitals, frozen, minus [MASK] alone\n(paper: NER)", results["masking-features"], ""),
     ])  # fmt: skip
-    axis.set(title="80/10/10 minus another masking strategy", xlabel="percentage points")
+    way.set(title="Masked loss on held-out verses", xlabel="million tokens read", ylabel="nats per token asked for")
+    way.legend(loc="lower left")
+    gain.set(title="80/10/10 minus another strategy", xlabel="percentage points")
     return drawing
 
 
