@@ -53,7 +53,7 @@ def code_of(paper: Paper, root: Path) -> dict[str, Code]:
 
 
 def commits(checkout: Checkout, cache: Path) -> dict[str, dict[str, list[str]]]:
-    """By `slug/claim`, when its criterion was fixed and when it was first measured: {"fixed": [hash, day], …}.
+    """By `slug/claim`, when its criterion was fixed and its first sample recorded: {"fixed": [hash, day], …}.
 
     Reading the history takes seconds, so what one commit says is kept in `cache`.
     """
@@ -79,8 +79,8 @@ def commits(checkout: Checkout, cache: Path) -> dict[str, dict[str, list[str]]]:
             entry = found.setdefault(f"{paper.slug}/{i}", {})
             if fixed := history.fixed(i, one_form(claim.accept)):
                 entry["fixed"] = dated(fixed)
-            if touched := history.results.get(i):
-                entry["measured"] = dated(touched[-1])
+            if (result := paper.results.get(i)) and (measured := history.measured(i, result.samples)):
+                entry["measured"] = dated(measured)
     cache.parent.mkdir(parents=True, exist_ok=True)
     cache.write_text(json.dumps({"key": key, "commits": found}), "utf-8")
     return found
