@@ -116,7 +116,9 @@ def on_reviews(run: Run, bert: Bert) -> list[float]:
 
 
 class Segmenter(nn.Module):
-    """Section 5.3's way with tokens: a classifier on each last state, here for whether a word begins."""
+    """Section 5.3's way with tokens: a classifier on each last state, here for whether a word begins; in `masking` for
+    whether it has a capital.
+    """
 
     def __init__(self, bert: Bert) -> None:
         super().__init__()

@@ -60,7 +60,10 @@ def steps(seed: int) -> Iterator[list[Example]]:
 
 
 def pretrain(run: Run, name: str) -> tuple[BertForPreTraining, list[dict[str, float]]]:
-    """`pretraining.pretrain` on the Bible, in STEPS steps: the model, and its held-out loss at each of POINTS."""
+    """`pretraining.pretrain` on the Bible, in STEPS steps: the model, and its held-out loss at each of POINTS.
+
+    Its loop is written out again, since every fingerprint of `small` holds the other; a test compares their weights.
+    """
     count = QUICK if run.quick else STEPS
     feed = steps(run.seed)
     generator = torch.Generator().manual_seed(run.seed)

@@ -1,4 +1,4 @@
-"""Trend claims: Table 5, 6 and 8 and Figure 5 on small models; all that is measured of each one is measured at once."""
+"""Trend claims: Tables 5 to 7 and Figure 5 on small models; all that is measured of each one is measured at once."""
 
 from __future__ import annotations
 
