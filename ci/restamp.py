@@ -34,6 +34,10 @@ from papertest.screen import Terminal
 EQUAL = {
     ("lora", "_ONEDNN"): "also asks whether torch has the private operator, and the recorded torch 2.15 has it",
     ("lora", "lora_linear"): "is replaced by the plain formula where torch lacks a private function, and it has it",
+    ("rope", "_turn"): "differs in half precision alone, and each trend's quick run rotates float32 alone (counted)",
+    ("rope", "_turn_halves"): "serves half precision alone, see `_turn`",
+    ("rope", "_BLOCK"): "serves half precision alone, see `_turn`",
+    ("rope", "_blocks"): "serves half precision alone, see `_turn`",
 }
 ON_GPU = {  # why the operations on the device are those of the recorded run
     "lora": "checks of arguments, and a name for the layer's own weight; a small GPT-2 trains to the same bits",
@@ -67,9 +71,10 @@ def carry(old: Package, new: Package, options: argparse.Namespace) -> int:
         result = files.read_json(path)
         if not result["samples"]:
             continue
-        differ = difference(new.slug, defined(before, claim), defined(after, claim))
+        equal = EQUAL if entry.tier != "speed" else {}  # a time has no proof but its code
+        differ = difference(new.slug, defined(before, claim), defined(after, claim), equal)
         mark = fingerprint.of_claim(after, claim)
-        why = None  # a time has no proof but its code
+        why = None
         if differ and entry.tier == "paper":
             why = ON_GPU.get(new.slug)
         elif differ and entry.tier == "trend":
@@ -117,12 +122,14 @@ def defined(sources: Sources, claim: str) -> set[tuple[str, str]]:
     return {(key.split(":")[1], json.dumps(form)) for key, forms in closure.items() for form in forms}
 
 
-def difference(slug: str, old: set[tuple[str, str]], new: set[tuple[str, str]]) -> list[str]:
+def difference(
+    slug: str, old: set[tuple[str, str]], new: set[tuple[str, str]], equal: dict[tuple[str, str], str]
+) -> list[str]:
     """What is run now and was not then; what is gone matters only where a definition of the same name came."""
     found: list[str] = []
     texts = {form for _, form in old}
     for name, form in sorted(new):
-        if form not in texts and (slug, name) not in EQUAL:
+        if form not in texts and (slug, name) not in equal:
             found.append(f"{name} {'differs' if any(name == other for other, _ in old) else 'is new'}: {form[:300]}")
     return found
 
