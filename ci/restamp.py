@@ -35,7 +35,6 @@ EQUAL = {
     ("lora", "_ONEDNN"): "also asks whether torch has the private operator, and the recorded torch 2.15 has it",
     ("lora", "lora_linear"): "is replaced by the plain formula where torch lacks a private function, and it has it",
     ("rope", "_turn"): "differs in half precision alone, and each trend's quick run rotates float32 alone (counted)",
-    ("rope", "_turn_halves"): "serves half precision alone, see `_turn`",
     ("rope", "_BLOCK"): "serves half precision alone, see `_turn`",
     ("rope", "_blocks"): "serves half precision alone, see `_turn`",
 }

@@ -153,31 +153,15 @@ def _turn(x: Tensor, table: Tensor, out: Tensor, interleaved: bool, back: bool) 
     if interleaved and back:  # conjugates are made once, and not for each block again
         table, back = table * table.new_tensor((1, -1)), False
     on_cpu = x.device.type == "cpu"
-    room: dict[torch.Size, tuple[Tensor, ...]] = {}  # blocks are widened, and turned, in the same place
+    room: dict[torch.Size, tuple[Tensor, Tensor]] = {}  # blocks are widened, and turned, in the same place
     for part, angles, turned in _blocks(x, table, out) if on_cpu else [(x, table, out)]:
-        shape = part.shape if interleaved else part.shape[:-1] + angles.shape[-2:-1]
-        if shape not in room:
-            room[shape] = part.new_empty((2 if interleaved else 3, *shape), dtype=table.dtype).unbind()
-        if interleaved:
-            wide, result = room[shape]
-            _turn_wide(wide.copy_(part), angles, result, interleaved, back)
-            turned.copy_(result)
-        else:
-            _turn_halves(part, angles, turned, back, *room[shape])
-
-
-def _turn_halves(x: Tensor, table: Tensor, out: Tensor, back: bool, x1: Tensor, x2: Tensor, y: Tensor) -> None:
-    """`_turn_wide` for halves: each is widened into a place of its own, `x1` or `x2`, where its rows have no gaps.
-
-    `y` is room for either half of the result.
-    """
-    for wide, half in zip((x1, x2), _pairs(x, interleaved=False), strict=True):
-        wide.copy_(half)
-    y1, y2 = _pairs(out, interleaved=False)
-    cos, sin = table.unbind(-1)
-    sign = -1 if back else 1
-    y1.copy_(torch.mul(x1, cos, out=y).addcmul_(x2, sin, value=-sign))
-    y2.copy_(torch.mul(x2, cos, out=y).addcmul_(x1, sin, value=sign))
+        if part.shape not in room:
+            empty = part.new_empty(part.shape, dtype=table.dtype)
+            room[part.shape] = (empty, torch.empty_like(empty))
+        wide, result = room[part.shape]
+        wide.copy_(part)
+        _turn_wide(wide, angles, result, interleaved, back)
+        turned.copy_(result)
 
 
 def _blocks(x: Tensor, table: Tensor, out: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
