@@ -88,6 +88,11 @@ def test_it_trains_as_the_other_small_models_do(monkeypatch):
     assert [point["step"] for point in curve] == [2, 4, 6, 8, 12, 16, 20]
 
 
+def test_half_of_a_model_is_pre_trained():
+    found = [trend.pretrain(run_of(), name)[0].bert.config for name in ("base", "half the layers", "half the width")]
+    assert [(config.n_layers, config.hidden_size) for config in found] == [(2, 64), (1, 64), (2, 32)]
+
+
 def test_each_strategy_is_asked_as_it_was_trained(monkeypatch):
     asked = []
     monkeypatch.setattr(

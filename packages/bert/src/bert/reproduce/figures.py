@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +139,7 @@ def size(results: Results) -> Figure:
     ])  # fmt: skip
     for name, role in (("half the layers", "variant"), ("half the width", "other")):
         found = [sample["details"] for sample in results[f"size-{name.split()[-1]}"].samples]
-        rows = [[small["perplexity"] / base["perplexity"] for small, base in zip(run[name], run["base"], strict=True)]
+        rows = [[math.exp(small["loss"] - base["loss"]) for small, base in zip(run[name], run["base"], strict=True)]
                 for run in found]  # fmt: skip
         band(way, [MILLIONS * point["step"] for point in found[0]["base"]], rows, role, name)
     way.axhline(1, color="black", linewidth=0.8)

@@ -1,4 +1,7 @@
-"""Trend claims: Table 8, three ways to replace the chosen tokens, each of which has learned what stood there."""
+"""Trend claims: Table 8, three ways to replace the chosen tokens, each of which has learned what stood there.
+
+`sizes` has the same models in half of the layers and of the width.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from bert.model import Bert
 from bert.reproduce.data.capitals import Verse, capitals
 from bert.reproduce.data.text import CORPORA, LENGTH, PAIRS, VOCABULARY, Example, tensors, text
 from bert.reproduce.training.finetuning import PENALTIES, adam, copy_of
-from bert.reproduce.training.pretraining import BASE, BATCH, BETAS, CLIP, DECAY, as_examples, linear, objective
+from bert.reproduce.training.pretraining import BASE, BATCH, BETAS, CLIP, DECAY, as_examples, config, linear, objective
 from bert.reproduce.trend.chinese import Segmenter
 from bert.reproduce.trend.small import TRAINED, fine_tuned
 
@@ -68,7 +71,7 @@ def pretrain(run: Run, name: str) -> tuple[BertForPreTraining, list[dict[str, fl
     feed = steps(run.seed)
     generator = torch.Generator().manual_seed(run.seed)
     torch.manual_seed(run.seed)
-    model = BertForPreTraining(BASE)
+    model = BertForPreTraining(config(name))
     optimizer = torch.optim.AdamW(model.parameters(), RATE, BETAS, weight_decay=DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: linear(done, count))
     points = {round(point * count) for point in POINTS}

@@ -211,33 +211,6 @@ def mlm_converges_slower(run: Run) -> Measured:
     return Measured(gains["no NSP"] - gains[LTR], {"gains": gains})
 
 
-def perplexity(run: Run, name: str) -> Measured:
-    """Of masked tokens of held-out text: another model's over the base model's; the details have it on the way too."""
-    curves = {each: run.shared(train, each)["curve"] for each in ("base", name)}
-    last = {each: curve[-1]["perplexity"] for each, curve in curves.items()}
-    return Measured(last[name] / last["base"], curves)
-
-
-@claim("size-layers")
-def size_layers(run: Run) -> Measured:
-    """Table 6: half of the layers."""
-    return perplexity(run, "half the layers")
-
-
-@claim("size-width")
-def size_width(run: Run) -> Measured:
-    """Table 6: half of the width, in heads of the same size."""
-    return perplexity(run, "half the width")
-
-
-@claim("size-finetuned")
-def size_finetuned(run: Run) -> Measured:
-    """Table 6: the base model minus half of the layers, and minus half of the width, fine-tuned."""
-    by = {name: less(run, "base", name) for name in ("half the layers", "half the width")}
-    value = {"layers": by["half the layers"].value, "width": by["half the width"].value}
-    return Measured(value, {name: found.details for name, found in by.items()})  # pyright: ignore[reportArgumentType]
-
-
 @claim("finetuned-against-frozen")
 def finetuned_against_frozen(run: Run) -> Measured:
     """Table 7: all parameters fine-tuned, minus linear classifiers on frozen states, with the same labels."""
