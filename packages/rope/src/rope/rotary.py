@@ -160,21 +160,23 @@ def _turn(x: Tensor, table: Tensor, out: Tensor, interleaved: bool, back: bool) 
             room[part.shape] = (empty, torch.empty_like(empty))
         wide, result = room[part.shape]
         wide.copy_(part)
-        _turn_wide(wide, angles, result, interleaved, back)
+        _turn_wide(wide, angles.contiguous() if interleaved else angles, result, interleaved, back)
         turned.copy_(result)
 
 
 def _blocks(x: Tensor, table: Tensor, out: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Parts of all three that go together, with at most `_BLOCK` numbers of x, or one position."""
-    if x.ndim == 1 or x.numel() <= _BLOCK:
-        yield x, table, out
+    """Parts of all three that go together, at most `_BLOCK` numbers of x, or one position of its last axes.
+
+    Positions are cut before heads: the angles of a few serve all heads while they are in the cache.
+    """
+    each = max(1, x.numel() // max(1, x.shape[-2]))  # numbers of a position
+    if each > _BLOCK and x.ndim > 2:
+        own = table.ndim > x.ndim  # the table has x's first axis, perhaps of size 1
+        for i in range(len(x)):
+            yield from _blocks(x[i], table[min(i, len(table) - 1)] if own else table, out[i])
         return
-    own = table.ndim > x.ndim  # the table has x's first axis, perhaps of size 1
-    one = x[0].numel()
-    for i in range(0, len(x), max(1, _BLOCK // one)):
-        at = slice(i, i + _BLOCK // one) if one <= _BLOCK else i
-        angles = table[at if len(table) > 1 else slice(None) if one <= _BLOCK else 0] if own else table
-        yield from _blocks(x[at], angles, out[at])
+    rows = max(1, _BLOCK // each)
+    yield from zip(x.split(rows, -2), table.split(rows, -3), out.split(rows, -2), strict=True)
 
 
 def _turn_wide(x: Tensor, table: Tensor, out: Tensor, interleaved: bool, back: bool) -> None:
