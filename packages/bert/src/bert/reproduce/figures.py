@@ -146,7 +146,7 @@ def size(results: Results) -> Figure:
     way.legend(loc="best")
     effects(gain, [
         ("minus half\nthe layers", tuned, "layers"),
-        ("minus half the width", tuned, "width"),
+        ("minus half\nthe width", tuned, "width"),
     ])  # fmt: skip
     ratio.set(title="Perplexity over base's", xlabel="ratio")
     way.set(title="The same on the way", xlabel="million tokens read", ylabel="ratio")
