@@ -119,6 +119,8 @@ def test_half_precision_is_rounded_once(dtype, interleaved, monkeypatch):
         randn(2, 10, 3, 8).transpose(1, 2),
         randn(7, 8),
         randn(2, 3, 2, 5, 8),
+        randn(5, 17, 1, 8),  # a position of all is more than a block; 17 heads of it are not
+        randn(3, 40, 1, 8),
     ):
         x = x.to(dtype)
         for positions in (None, 300, torch.arange(x.shape[-2]).expand(len(x), -1) * 7 + 260):
@@ -131,6 +133,22 @@ def test_half_precision_is_rounded_once(dtype, interleaved, monkeypatch):
             torch.testing.assert_close(
                 got.double(), wanted, rtol=0.51 * eps, atol=1e-6 if dtype != torch.float32 else 4e-4
             )
+
+
+@LAYOUTS
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_gradient_in_half_precision_is_rounded_once(dtype, interleaved, monkeypatch):
+    """It is what came from above, turned back, in blocks too."""
+    from rope import rotary
+
+    monkeypatch.setattr(rotary, "_BLOCK", 200)
+    x, upstream = randn(2, 2, 3, 10, 8).to(dtype)
+    wide = x.double()
+    found = [
+        torch.autograd.grad(apply_rope(each.requires_grad_(), 300, interleaved=interleaved), each, upstream.to(each))[0]
+        for each in (x, wide)
+    ]
+    torch.testing.assert_close(found[0].double(), found[1], rtol=0.51 * torch.finfo(dtype).eps, atol=1e-6)
 
 
 def test_positions_beyond_256_do_not_collide():

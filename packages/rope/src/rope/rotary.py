@@ -172,8 +172,13 @@ def _blocks(x: Tensor, table: Tensor, out: Tensor) -> Iterator[tuple[Tensor, Ten
     each = max(1, x.numel() // max(1, x.shape[-2]))  # numbers of a position
     if each > _BLOCK and x.ndim > 2:
         own = table.ndim > x.ndim  # the table has x's first axis, perhaps of size 1
-        for i in range(len(x)):
-            yield from _blocks(x[i], table[min(i, len(table) - 1)] if own else table, out[i])
+        if len(x) == 1:
+            yield from _blocks(x[0], table[0] if own else table, out[0])
+            return
+        some = max(1, _BLOCK * len(x) // each)
+        for i in range(0, len(x), some):
+            at = slice(i, i + some)
+            yield from _blocks(x[at], table[at] if own and len(table) > 1 else table, out[at])
         return
     rows = max(1, _BLOCK // each)
     yield from zip(x.split(rows, -2), table.split(rows, -3), out.split(rows, -2), strict=True)
