@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from typing import cast
 
 from papertest.claims import Measured, Run, claim
 
@@ -35,5 +36,5 @@ def size_finetuned(run: Run) -> Measured:
     """Table 6: the base model minus half of the layers, and minus half of the width, fine-tuned: means of both tasks,
     as its effects are means of three; the details have each task.
     """
-    by_task = {part: less(run, name).value for part, name in SIZES.items()}
+    by_task = {part: cast(dict[str, float], less(run, name).value) for part, name in SIZES.items()}
     return Measured({part: statistics.mean(tasks.values()) for part, tasks in by_task.items()}, {"by_task": by_task})
