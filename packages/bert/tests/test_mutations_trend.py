@@ -45,9 +45,9 @@ def weights(name, done):
 def pretrain(run, name, seen):
     for share in pretraining.POINTS:
         seen(round(share * pretraining.STEPS), weights(name, share))
-    first = {"step": 1, "perplexity": 4000.0, "loss": math.log(4000), "nsp": 50.0}
+    first = {"step": 1, "loss": math.log(4000), "nsp": 50.0}
     nsp = 50.0 if name in pretraining.WITHOUT_NSP else 75.0
-    last = {"step": pretraining.STEPS, "perplexity": 100.0, "loss": math.log(100), "nsp": nsp}
+    last = {"step": pretraining.STEPS, "loss": math.log(100), "nsp": nsp}
     curve = [first, last]
     asked = sum(1 for _ in run.progress(range(pretraining.STEPS)))
     return SimpleNamespace(bert=weights(name, asked / pretraining.STEPS)), curve
